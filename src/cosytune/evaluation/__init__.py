@@ -1,0 +1,1 @@
+"""Numbers about speech: records, statistics, metrics and independent judges."""

@@ -1,0 +1,67 @@
+"""`cosytune compare`: tune several starts on the same recordings and say which did better."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from cosytune.cli.training_options import DATA, JSON, PARTS, SETTINGS, WORKERS, split_parts
+
+__all__ = ["command"]
+
+
+def command(
+    data: Path = DATA,
+    start: list[Path] = typer.Option(..., "--start", help="Model folder to begin from; give it two or more times."),
+    output: Path = typer.Option(..., "--output", "-o", help="Folder for arms, samples, results and report.html."),
+    seeds: int = typer.Option(1, "--seeds", min=1, help="Trainings per start; one says nothing about starts in general."),
+    sentences: int = typer.Option(20, "--sentences", min=2, help="Held-out sentences that every system speaks, at most."),
+    parts: str = PARTS,
+    settings: Path = SETTINGS,
+    workers: int = WORKERS,
+    as_json: bool = JSON,
+) -> None:
+    """Tune several starts on the same recordings, score all beside the untouched starts, and say which did better."""
+    from cosytune.cli.output import print_result, progress
+    from cosytune.comparison.compose import compare, corpus_of
+    from cosytune.comparison.plan import ComparisonPlan
+    from cosytune.report.comparison import write_report
+    from cosytune.training.jobs import default_workers
+    from cosytune.training.settings import read_overrides
+
+    with progress() as bars:
+        corpus = corpus_of(data, output / "corpus")
+        bars.say(corpus.ledger.summary())
+        plan = ComparisonPlan(
+            named(start),
+            corpus.path,
+            output,
+            tuple(range(seeds)),
+            read_overrides(settings) if settings is not None else {},
+            split_parts(parts, "tune"),
+            sentences,
+            workers or default_workers(),
+        )
+        result = compare(plan, bars)
+        page = write_report(result, output / "report.html")
+    words = list(result.verdict.words)
+    print_result(
+        {"report": str(page), "verdict": result.verdict.to_json(), "failures": result.failures},
+        "\n".join([*words, f"report: {page}"]),
+        as_json=as_json,
+    )
+
+
+def named(starts: list[Path]) -> dict[str, Path]:
+    """Short names for model folders: the last part of each path.
+
+    Raises:
+        InputError: two folders have the same last part.
+    """
+    from cosytune.errors import InputError
+
+    names = {path.resolve().name: path for path in starts}
+    if len(names) < len(starts):
+        raise InputError("two starts have the same folder name, which the report could not tell apart; rename one")
+    return names

@@ -1,0 +1,62 @@
+"""`cosytune data ...`: from recordings to a corpus."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from cosytune.cli.output import print_result
+from cosytune.cli.training_options import JSON
+
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True, help="From recordings to a corpus: prepare, synth.")
+
+
+@app.command()
+def prepare(
+    folder: Path = typer.Argument(..., help="Folder of recordings: plain, LJSpeech layout, or with manifest.jsonl."),
+    output: Path = typer.Option(..., "--output", "-o", help="Corpus folder to write."),
+    model: Path = typer.Option(None, "--model", help="Also extract features with this model's front ends."),
+    language: str = typer.Option(None, "--language", help="Language code of all clips; guessed without it."),
+    validation: float = typer.Option(0.1, "--validation", min=0.0, max=0.5, help="Share of validation sentences."),
+    test: float = typer.Option(0.1, "--test", min=0.0, max=0.5, help="Share of test sentences."),
+    seed: int = typer.Option(0, "--seed", min=0, help="Of the split."),
+    as_json: bool = JSON,
+) -> None:
+    """Write manifest, ledger and splits (and features); no clip is dropped without a line in the ledger."""
+    from cosytune.data.prepare import prepare_corpus
+
+    corpus = prepare_corpus(folder, output, language=language, validation=validation, test=test, seed=seed)
+    lines = [corpus.ledger.summary()]
+    if model is not None:
+        from cosytune.cli.output import progress
+        from cosytune.models.folder import read_model
+        from cosytune.training.features import corpus_features
+
+        with progress() as bars:
+            store = corpus_features(corpus, read_model(model), bars)
+        lines.append(f"features: {store.ledger.summary()}")
+    sides = corpus.info["sides"]
+    lines.append(f"{output}: " + ", ".join(f"{count} {side}" for side, count in sides.items()))
+    print_result({"corpus": str(output), **corpus.info}, "\n".join(lines), as_json=as_json)
+
+
+@app.command()
+def synth(
+    output: Path = typer.Argument(..., help="Folder to fill with speech synthesised by espeak-ng."),
+    voices: int = typer.Option(8, "--voices", min=1, help="Different voices."),
+    minutes: float = typer.Option(10.0, "--minutes", min=0.1, help="Minutes of speech in all."),
+    seed: int = typer.Option(0, "--seed", min=0, help="The same seed gives the same corpus."),
+    as_json: bool = JSON,
+) -> None:
+    """Make a corpus of many synthetic voices, for demos and tests."""
+    from cosytune.data.synthesised import synthesise_corpus
+
+    summary = synthesise_corpus(output, voices=voices, minutes=minutes, seed=seed)
+    print_result(
+        {"folder": str(output), "clips": summary.clips, "seconds": round(summary.seconds, 1)},
+        f"{output}: {summary.clips} clips, {summary.seconds / 60:.1f} min",
+        as_json=as_json,
+    )

@@ -1,0 +1,78 @@
+"""What pretrain, sft and tune have in common on the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from cosytune.training.settings import PartName, StageName
+
+__all__ = ["DATA", "JSON", "OUTPUT", "PARTS", "SEED", "SETTINGS", "WORKERS", "run", "split_parts"]
+
+DATA = typer.Option(..., "--data", "-d", help="A prepared corpus, or a folder of recordings.")
+OUTPUT = typer.Option(..., "--output", "-o", help="Model folder to write; curves and checkpoints go to OUTPUT.run.")
+PARTS = typer.Option(None, "--parts", help="Networks to train, comma-separated: speech_tokenizer, speaker_encoder, vocoder, lm, flow.")
+SETTINGS = typer.Option(None, "--settings", help='JSON file of settings by part, such as {"lm": {"steps": 600}}.')
+SEED = typer.Option(0, "--seed", min=0, help="Of data order, noise and dropout.")
+WORKERS = typer.Option(None, "--workers", min=1, help="Parts trained at a time (default: 2 on a processor, 1 on a GPU).")
+JSON = typer.Option(False, "--json", help="Print the result as JSON.")
+
+
+def split_parts(text: str | None, stage: StageName) -> tuple[PartName, ...]:
+    """`--parts` as names, the stage's own choice without it.
+
+    Raises:
+        InputError: an unknown part.
+    """
+    from cosytune.errors import InputError
+    from cosytune.training.settings import PARTS as KNOWN
+    from cosytune.training.stages import DEFAULT_PARTS
+
+    if text is None:
+        return DEFAULT_PARTS[stage]
+    chosen = [name.strip() for name in text.split(",") if name.strip()]
+    if not chosen or (unknown := [name for name in chosen if name not in KNOWN]):
+        raise InputError(f"--parts {text!r}: {unknown[0]!r} is not a part; parts are {', '.join(KNOWN)}" if chosen else "--parts names no part")
+    return tuple(part for part in KNOWN if part in chosen)
+
+
+def run(
+    stage: StageName,
+    start: Path,
+    data: Path,
+    output: Path,
+    parts: str | None,
+    settings: Path | None,
+    seed: int,
+    workers: int | None,
+    as_json: bool,
+) -> None:
+    """Prepare the data if needed, run the stage, print what came of it."""
+    from cosytune.cli.output import print_result, progress
+    from cosytune.comparison.compose import corpus_of
+    from cosytune.training.jobs import default_workers
+    from cosytune.training.settings import read_overrides
+    from cosytune.training.stages import StagePlan, run_stage
+
+    overrides = read_overrides(settings) if settings is not None else {}
+    with progress() as bars:
+        corpus = corpus_of(data, output.with_name(output.name + ".corpus"))
+        bars.say(corpus.ledger.summary())
+        plan = StagePlan(
+            stage,
+            start,
+            corpus.path,
+            output,
+            split_parts(parts, stage),
+            overrides,
+            seed,
+            workers or default_workers(),
+        )
+        result = run_stage(plan, bars)
+    lines = [part.in_words() for part in result.parts]
+    print_result(
+        {"model": str(output), "stage": result.to_json()}, "\n".join([*lines, f"model: {output}"]), as_json=as_json
+    )

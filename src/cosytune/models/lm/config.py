@@ -1,0 +1,34 @@
+"""Sizes of the language model."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from cosytune.models.layers.config import PartConfig
+from cosytune.models.layers.encoder import EncoderConfig
+
+__all__ = ["LMConfig"]
+
+
+class LMConfig(PartConfig):
+    """Sizes of an `LM`.
+
+    Attributes:
+        text_vocabulary: number of text token ids.
+        speech_codebook: number of speech token ids V; id V is the end of speech.
+        speaker_width: width E of the speaker vector.
+        text_encoder: causal encoder of the text; its input width is that of the text embedding.
+        decoder: causal encoder of the whole sequence; its input width is that of everything packed into it.
+    """
+
+    text_vocabulary: int = Field(ge=1)
+    speech_codebook: int = Field(ge=1)
+    speaker_width: int = Field(ge=1)
+    text_encoder: EncoderConfig
+    decoder: EncoderConfig
+
+    @model_validator(mode="after")
+    def _decoder_is_causal(self) -> LMConfig:
+        if self.decoder.chunk != 1:
+            raise ValueError(f"the decoder must be causal (chunk 1), not chunk {self.decoder.chunk}")
+        return self

@@ -1,0 +1,27 @@
+"""Fundamental frequency from the mel spectrogram."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
+
+__all__ = ["F0Predictor"]
+
+LAYERS = 5
+
+
+class F0Predictor(nn.Module):
+    """Five convolutions over 11 frames and a linear read-out; the absolute value keeps it a frequency."""
+
+    def __init__(self, mel_bins: int, width: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for index in range(LAYERS):
+            layers += [weight_norm(nn.Conv1d(width if index else mel_bins, width, 3, padding=1)), nn.ELU()]
+        self.layers = nn.Sequential(*layers)
+        self.output = nn.Linear(width, 1)
+
+    def forward(self, mel: Tensor) -> Tensor:
+        """Log-mel [B, M, F] to F0 [B, F] in Hz, never negative; near 0 where speech is unvoiced."""
+        hidden = self.layers(mel).transpose(1, 2)
+        return self.output(hidden).squeeze(-1).abs()

@@ -1,0 +1,89 @@
+"""Training of the flow: conditional flow matching from speech tokens to mel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from cosytune.data.batch import collate, move
+from cosytune.data.features import FeatureStore
+from cosytune.data.manifest import Utterance
+from cosytune.models.flow.loss import FlowTerms, draw, flow_terms, gaussian_baseline
+from cosytune.models.folder import Model
+from cosytune.training.loop import LossReport
+from cosytune.training.settings import LoopSettings, StageName, vector_kind
+
+__all__ = ["FlowTask"]
+
+VALIDATION_BATCH = 16
+
+
+class FlowTask:
+    """Velocity loss with prompt and condition dropping, plus the prior loss if the settings weigh it."""
+
+    part = "flow"
+    head = None
+    baseline_name = "mean and variance of each band"
+
+    def __init__(
+        self,
+        model: Model,
+        train: Sequence[Utterance],
+        validation: Sequence[Utterance],
+        features: FeatureStore,
+        stage: StageName,
+        settings: LoopSettings,
+        device: torch.device,
+    ) -> None:
+        self.network = model.part(self.part).to(device)
+        self._features, self._stage = features, stage
+        self._settings, self._device = settings, device
+        self._frame_rate = model.clock.frame_rate
+        self._train = list(train)
+        self._validation = [clip.id for clip in validation]
+
+    def clips(self) -> Sequence[Utterance]:
+        """All training clips; transcripts are not needed."""
+        return self._train
+
+    def loss(self, ids: list[str], generator: torch.Generator, progress: float) -> LossReport:
+        """Mean squared error of the velocity, plus `prior_weight` times the prior's mean absolute error."""
+        terms, frames = self._terms(ids, generator)
+        seconds = frames / self._frame_rate
+        loss = terms.velocity + self._settings.prior_weight * terms.prior
+        return LossReport(loss, {"velocity": terms.velocity.detach(), "prior": terms.prior.detach()}, seconds)
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Both terms over the held-out clips, with the same times, noises and prompts every time."""
+        self.network.eval()
+        generator = torch.Generator().manual_seed(0)
+        velocity = prior = frames = 0.0
+        for begin in range(0, len(self._validation), VALIDATION_BATCH):
+            terms, count = self._terms(self._validation[begin : begin + VALIDATION_BATCH], generator)
+            velocity += float(terms.velocity) * count
+            prior += float(terms.prior) * count
+            frames += count
+        return {"velocity": velocity / frames, "prior": prior / frames}
+
+    def baseline(self) -> dict[str, float]:
+        """The best velocity that knows only mean and variance of each band (see `gaussian_baseline`)."""
+        mels = [row.mel for row in self._features.read(self._validation) if row.mel is not None]
+        variance = torch.from_numpy(np.concatenate(mels, axis=1)).double().var(dim=1)
+        return {"velocity": gaussian_baseline(variance, self.network.config.sigma_min)}
+
+    def _terms(self, ids: list[str], generator: torch.Generator) -> tuple[FlowTerms, int]:
+        """Both terms of one batch, and its mel frames."""
+        batch = move(collate(self._features.read(ids), _no_text, speaker=vector_kind(self._stage)), self._device)
+        assert batch.mel is not None and batch.mel_lengths is not None
+        draws = draw(self.network.config, batch.mel_lengths, batch.mel.shape[2], generator)
+        output = self.network(
+            batch.speech_tokens, batch.speech_lengths, batch.mel, batch.mel_lengths, batch.speaker_vectors, draws
+        )
+        return flow_terms(output), int(batch.mel_lengths.sum())
+
+
+def _no_text(text: str) -> list[int]:
+    return []

@@ -1,0 +1,136 @@
+"""Training of several parts side by side: one process each, results read back from their folders."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+
+from cosytune.errors import CosytuneError, TrainingError
+from cosytune.training.results import PartResult, read_metrics
+from cosytune.training.settings import LoopSettings, PartName, StageName
+
+if TYPE_CHECKING:
+    from cosytune.training.loop import Watch
+
+__all__ = ["PartJob", "Reporter", "default_workers", "run_job", "run_jobs", "threads_for"]
+
+
+class Reporter(Protocol):
+    """What long work tells about itself (the command line shows it as bars)."""
+
+    def start(self, name: str, total: int) -> None:
+        """A piece of work begins that will take `total` steps."""
+        ...
+
+    def move(self, name: str, done: int) -> None:
+        """It has done so many of them."""
+        ...
+
+    def say(self, line: str) -> None:
+        """Something worth reading happened."""
+        ...
+
+
+@dataclass(frozen=True)
+class PartJob:
+    """One part to be trained: everything is named by path, so that another process can do it.
+
+    Attributes:
+        label: what progress calls it.
+        part: which network.
+        stage: decides which speaker vectors it sees.
+        model: model folder whose weights it starts from.
+        corpus: prepared corpus.
+        folder: run folder.
+        settings: the resolved loop settings.
+        threads: processor threads; part of the job because sums depend on it.
+    """
+
+    label: str
+    part: PartName
+    stage: StageName
+    model: Path
+    corpus: Path
+    folder: Path
+    settings: LoopSettings
+    threads: int
+
+
+def run_job(job: PartJob, watch: Watch | None = None) -> PartResult:
+    """Train one part in this process, from its last checkpoint if it has one."""
+    from cosytune.training.parts import train_part
+
+    torch.set_num_threads(job.threads)
+    return train_part(job, watch)
+
+
+def run_jobs(jobs: Sequence[PartJob], workers: int, reporter: Reporter) -> list[PartResult]:
+    """Train all parts, `workers` at a time, in the order given.
+
+    Raises:
+        CosytuneError: the first error of a job; the others are stopped, and the same call goes on later.
+    """
+    for job in jobs:
+        reporter.start(job.label, job.settings.steps)
+    if workers == 1:
+        return [run_job(job, _mover(reporter, job)) for job in jobs]
+    # Spawned, not forked: forked children of a process that has used torch's thread pool can hang.
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
+        futures = [pool.submit(run_job, job) for job in jobs]
+        try:
+            _watch(jobs, futures, reporter)
+            return [future.result() for future in futures]
+        except BaseException as error:
+            for process in list(getattr(pool, "_processes", {}).values()):
+                process.terminate()
+            pool.shutdown(wait=False, cancel_futures=True)
+            if isinstance(error, concurrent.futures.process.BrokenProcessPool):
+                raise TrainingError(
+                    "a training process was killed (most often for want of memory); "
+                    "the same command goes on from the last checkpoints, with --workers 1 it needs less memory"
+                ) from error
+            raise
+
+
+def _mover(reporter: Reporter, job: PartJob) -> Callable[[int], None]:
+    return lambda step: reporter.move(job.label, step)
+
+
+def _watch(
+    jobs: Sequence[PartJob], futures: Sequence[concurrent.futures.Future[PartResult]], reporter: Reporter
+) -> None:
+    """Show the steps that the children write into their curves until all are done or one fails."""
+    pending = set(futures)
+    while pending:
+        done, pending = concurrent.futures.wait(pending, timeout=1.0, return_when=concurrent.futures.FIRST_EXCEPTION)
+        for job in jobs:
+            reporter.move(job.label, _last_step(job.folder / "metrics.jsonl"))
+        for future in done:
+            if (error := future.exception()) is not None:
+                raise (
+                    error
+                    if isinstance(error, (CosytuneError, concurrent.futures.process.BrokenProcessPool))
+                    else TrainingError(f"training stopped unexpectedly: {type(error).__name__}: {error}")
+                ) from error
+
+
+def _last_step(path: Path) -> int:
+    return max((point.step for point in read_metrics(path)), default=0)
+
+
+def default_workers() -> int:
+    """Parts trained at a time: two on processors with two cores or more, one beside a GPU."""
+    return 1 if torch.cuda.is_available() else min(2, os.cpu_count() or 1)
+
+
+def threads_for(workers: int) -> int:
+    """Threads of each job so that the jobs share the cores."""
+    return max(1, (os.cpu_count() or 1) // workers)

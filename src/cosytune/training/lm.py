@@ -1,0 +1,121 @@
+"""Training of the LM: cross-entropy of the next speech token."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cosytune.data.batch import Batch, collate, move
+from cosytune.data.features import Features, FeatureStore
+from cosytune.data.manifest import Utterance
+from cosytune.models.folder import Model
+from cosytune.models.lm.loss import LMLoss, lm_loss
+from cosytune.text.frontend import prepare_text
+from cosytune.text.tokenizers import TextTokenizer
+from cosytune.training.loop import LossReport
+from cosytune.training.settings import LoopSettings, StageName, vector_kind
+
+__all__ = ["LMTask"]
+
+VALIDATION_BATCH = 16
+
+
+class LMTask:
+    """Text, speaker vector and speech tokens of one utterance, or of two of one speaker one after the other."""
+
+    part = "lm"
+    head = None
+    baseline_name = "unigram of the training tokens"
+
+    def __init__(
+        self,
+        model: Model,
+        train: Sequence[Utterance],
+        validation: Sequence[Utterance],
+        features: FeatureStore,
+        tokenizer: TextTokenizer,
+        stage: StageName,
+        settings: LoopSettings,
+        device: torch.device,
+    ) -> None:
+        self.network = model.part(self.part).to(device)
+        self._tokenizer, self._features, self._stage = tokenizer, features, stage
+        self._settings, self._device = settings, device
+        self._token_rate = model.clock.token_rate
+        self._train = list(train)
+        self._validation = [clip.id for clip in validation]
+        self._same_speaker: dict[str, list[str]] = {}
+        for clip in train:
+            self._same_speaker.setdefault(clip.speaker, []).append(clip.id)
+        self._speaker = {clip.id: clip.speaker for clip in train}
+
+    def clips(self) -> Sequence[Utterance]:
+        """Training clips; those without a transcript teach speech continuation from an empty text."""
+        return self._train
+
+    def loss(self, ids: list[str], generator: torch.Generator, progress: float) -> LossReport:
+        """Length-normalised cross-entropy in nats per token."""
+        batch = self._batch([self._item(group) for group in self._groups(ids, generator)])
+        result = self._loss(batch)
+        assert batch.speech_lengths is not None
+        seconds = int(batch.speech_lengths.sum()) / self._token_rate
+        return LossReport(result.loss, {"accuracy": result.accuracy}, seconds)
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Cross-entropy in nats per token, end tokens included, and accuracy, on single utterances."""
+        self.network.eval()
+        loss = accuracy = tokens = 0.0
+        for begin in range(0, len(self._validation), VALIDATION_BATCH):
+            clips = self._validation[begin : begin + VALIDATION_BATCH]
+            result = self._loss(self._batch([self._item([clip]) for clip in clips]))
+            count = float(result.tokens)
+            loss += float(result.loss) * count
+            accuracy += float(result.accuracy) * count
+            tokens += count
+        return {"cross_entropy": loss / tokens, "accuracy": accuracy / tokens}
+
+    def baseline(self) -> dict[str, float]:
+        """Cross-entropy of the training tokens' frequencies (plus one for each class) on the validation tokens."""
+        classes = self.network.config.speech_codebook + 1
+        counts = torch.ones(classes, dtype=torch.float64)
+        for features in self._features.read([clip.id for clip in self._train]):
+            counts += torch.bincount(self._with_end(features), minlength=classes)
+        logs = (counts / counts.sum()).log()
+        held_out = torch.cat([self._with_end(features) for features in self._features.read(self._validation)])
+        return {"cross_entropy": -float(logs[held_out].mean())}
+
+    def _with_end(self, features: Features) -> Tensor:
+        end = torch.tensor([self.network.end_token])
+        return torch.cat((torch.from_numpy(features.speech_tokens), end))
+
+    def _groups(self, ids: list[str], generator: torch.Generator) -> list[list[str]]:
+        """Each clip alone or, with probability `concatenate`, followed by another clip of its speaker."""
+        groups = []
+        for clip_id in ids:
+            others = self._same_speaker[self._speaker[clip_id]]
+            chance, choice = torch.rand(2, generator=generator).tolist()
+            other = others[math.floor(choice * len(others))]
+            groups.append([clip_id, other] if chance < self._settings.concatenate and other != clip_id else [clip_id])
+        return groups
+
+    def _item(self, group: list[str]) -> Features:
+        """The clips of a group as one: texts joined by a space, tokens one after the other."""
+        rows = self._features.read(group)
+        text = " ".join("".join(prepare_text(row.text, length=len, split=False)) for row in rows if row.text)
+        speech = np.concatenate([row.speech_tokens for row in rows])
+        return replace(rows[0], text=text, speech_tokens=speech, mel=None)
+
+    def _batch(self, items: list[Features]) -> Batch:
+        return move(collate(items, self._tokenizer.encode, speaker=vector_kind(self._stage)), self._device)
+
+    def _loss(self, batch: Batch) -> LMLoss:
+        output = self.network(
+            batch.text_tokens, batch.text_lengths, batch.speech_tokens, batch.speech_lengths, batch.speaker_vectors
+        )
+        return lm_loss(output)

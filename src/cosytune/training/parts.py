@@ -1,0 +1,71 @@
+"""From a job (paths and settings) to a trained part: reads model and corpus, picks the task and its loop."""
+
+from __future__ import annotations
+
+import torch
+
+from cosytune.data.corpus import Corpus
+from cosytune.data.features import FeatureStore
+from cosytune.data.manifest import Utterance
+from cosytune.errors import DataError
+from cosytune.models.folder import Model, read_model
+from cosytune.text.tokenizers import load_tokenizer
+from cosytune.training.flow import FlowTask
+from cosytune.training.jobs import PartJob
+from cosytune.training.lm import LMTask
+from cosytune.training.loop import Task, Watch, train
+from cosytune.training.results import PartResult
+from cosytune.training.run import PartRun
+from cosytune.training.speaker_encoder import SpeakerEncoderTask
+from cosytune.training.speech_tokenizer import SpeechTokenizerTask
+from cosytune.training.vocoder import VocoderTask, train_vocoder
+
+__all__ = ["train_part"]
+
+
+def train_part(job: PartJob, watch: Watch | None = None) -> PartResult:
+    """Train one part, or read the result of a job that is done.
+
+    Raises:
+        CosytuneError: the corpus, the model or the numbers do not allow it.
+    """
+    run = PartRun(job.folder, {"part": job.part, "stage": job.stage, **job.settings.model_dump()})
+    if (done := run.finished()) is not None:
+        return done
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = read_model(job.model)
+    corpus = Corpus(job.corpus)
+    train_side, validation_side = corpus.utterances("train"), corpus.utterances("validation")
+    if not train_side or not validation_side:
+        raise DataError(
+            f"corpus {corpus.path} has {len(train_side)} training and {len(validation_side)} validation clips; "
+            "training needs both, add recordings or prepare the corpus with a larger --validation"
+        )
+    if job.part == "vocoder":
+        return train_vocoder(
+            VocoderTask(model, train_side, validation_side, job.settings, device), job.settings, run, watch
+        )
+    return train(_task(job, model, corpus, train_side, validation_side, device), job.settings, run, watch)
+
+
+def _task(
+    job: PartJob,
+    model: Model,
+    corpus: Corpus,
+    train_side: tuple[Utterance, ...],
+    validation_side: tuple[Utterance, ...],
+    device: torch.device,
+) -> Task:
+    if job.part == "speaker_encoder":
+        return SpeakerEncoderTask(model, train_side, validation_side, job.settings, device)
+    tokenizer = load_tokenizer(model.tokenizer.kind, model.tokenizer.data)
+    if job.part == "speech_tokenizer":
+        return SpeechTokenizerTask(model, train_side, validation_side, tokenizer, job.settings, device)
+    identity = model.extractor_hash()
+    features = FeatureStore(corpus.features_folder(identity), extractors=identity)
+    # Clips that could not be analysed are accounted for in the store's ledger.
+    train_side = tuple(clip for clip in train_side if clip.id in features)
+    validation_side = tuple(clip for clip in validation_side if clip.id in features)
+    if job.part == "lm":
+        return LMTask(model, train_side, validation_side, features, tokenizer, job.stage, job.settings, device)
+    return FlowTask(model, train_side, validation_side, features, job.stage, job.settings, device)

@@ -1,0 +1,120 @@
+"""What a training run leaves behind, as plain records (no torch): read by reports and comparisons."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cosytune.errors import TrainingError
+
+__all__ = ["MetricPoint", "PartResult", "StageResult", "read_metrics"]
+
+
+@dataclass(frozen=True)
+class MetricPoint:
+    """One value of one curve.
+
+    Attributes:
+        part: which network was trained.
+        step: optimizer updates done before the value was taken; 0 is the start itself.
+        side: "train" or "validation".
+        name: what was measured ("loss", "accuracy", "gradient_norm", ...), in the unit the part's README gives.
+        value: the measurement.
+        audio_seconds: seconds of speech that training had seen.
+    """
+
+    part: str
+    step: int
+    side: str
+    name: str
+    value: float
+    audio_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class PartResult:
+    """How the training of one network ended.
+
+    Attributes:
+        part: the network.
+        steps: optimizer updates.
+        audio_seconds: seconds of speech seen.
+        start: validation values of the untouched start (step 0).
+        end: validation values at the end.
+        baseline: what a trivial predictor reaches on the same validation data, by metric name, in the same unit.
+        baseline_name: which trivial predictor that is, in words.
+        skipped: (step, clip ids) of updates left out because the loss or its gradient was not finite.
+        settings: the resolved loop settings.
+    """
+
+    part: str
+    steps: int
+    audio_seconds: float
+    start: dict[str, float]
+    end: dict[str, float]
+    baseline: dict[str, float]
+    baseline_name: str
+    skipped: list[tuple[int, list[str]]] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def beats_baseline(self) -> dict[str, bool]:
+        """For every metric with a baseline: is the end value below it (all of them are losses)?"""
+        return {name: self.end[name] < value for name, value in self.baseline.items()}
+
+    def in_words(self) -> str:
+        """One line: metric, start, end and the trivial baseline it must stay below."""
+        pieces = []
+        for name, value in self.baseline.items():
+            start, end = self.start[name], self.end[name]
+            relation = "below" if end < value else "NOT below"
+            pieces.append(f"{name} {start:.3f} -> {end:.3f}, {relation} {self.baseline_name} {value:.3f}")
+        minutes = self.audio_seconds / 60
+        return f"{self.part}: {'; '.join(pieces)} ({self.steps} steps, {minutes:.1f} min of audio seen)"
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """How a whole stage ended: one entry per trained part."""
+
+    stage: str
+    start: str
+    start_hash: str
+    corpus_hash: str
+    seed: int
+    parts: list[PartResult]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON value."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> StageResult:
+        """Inverse of `to_json`."""
+        parts = [
+            PartResult(**{**part, "skipped": [(step, list(ids)) for step, ids in part["skipped"]]})
+            for part in value["parts"]
+        ]
+        return cls(**{**value, "parts": parts})
+
+
+def read_metrics(path: Path) -> Iterator[MetricPoint]:
+    """The curves of a run, in the order they were written; a last line cut short by a crash is left out.
+
+    Raises:
+        TrainingError: a line that is not the last one is damaged.
+    """
+    lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
+    for number, line in enumerate(lines, start=1):
+        if not line:
+            continue
+        try:
+            yield MetricPoint(**json.loads(line))
+        except (json.JSONDecodeError, TypeError) as error:
+            if number == len(lines):
+                return
+            raise TrainingError(
+                f"line {number} of {path} is not a metric ({error}); delete the run folder and train again"
+            ) from error

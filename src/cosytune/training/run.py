@@ -1,0 +1,118 @@
+"""The folder of one part's training: metrics as they happen, checkpoints that a crash cannot halve."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import pickle
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cosytune.errors import TrainingError
+from cosytune.files import write_bytes, write_json, write_text
+from cosytune.training.results import MetricPoint, PartResult, read_metrics
+
+__all__ = ["PartRun"]
+
+KEEP_CHECKPOINTS = 2
+
+
+class PartRun:
+    """Folder layout: `settings.json`, `metrics.jsonl`, `checkpoints/step-N.pt` (+ `.sha256`), `weights.pt`, `result.json`.
+
+    `result.json` is written last: a folder that has it is finished and is never trained again.
+    """
+
+    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+        """Open or create the folder.
+
+        Raises:
+            TrainingError: the folder holds a run with other settings.
+        """
+        self.folder = folder
+        self.metrics_path = folder / "metrics.jsonl"
+        folder.mkdir(parents=True, exist_ok=True)
+        settings_path = folder / "settings.json"
+        if settings_path.exists():
+            earlier = json.loads(settings_path.read_text(encoding="utf-8"))
+            if earlier != settings:
+                changed = sorted(k for k in {*earlier, *settings} if earlier.get(k) != settings.get(k))
+                raise TrainingError(
+                    f"{folder} holds a run with other settings ({', '.join(changed)} differ); "
+                    "give another output folder, or delete this one to start over"
+                )
+        else:
+            write_json(settings_path, settings)
+
+    def record(self, points: Iterable[MetricPoint]) -> None:
+        """Append values to the curves."""
+        with self.metrics_path.open("a", encoding="utf-8") as out:
+            for point in points:
+                out.write(json.dumps(asdict(point)) + "\n")
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        """Write a checkpoint of `step` beside its checksum and drop all but the newest two."""
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        data = buffer.getvalue()
+        path = self._checkpoint(step)
+        write_bytes(path, data)
+        write_text(path.with_suffix(".sha256"), hashlib.sha256(data).hexdigest())
+        for old in self._steps()[:-KEEP_CHECKPOINTS]:
+            self._checkpoint(old).unlink()
+            self._checkpoint(old).with_suffix(".sha256").unlink(missing_ok=True)
+
+    def load(self) -> tuple[int, dict[str, Any]] | None:
+        """The newest whole checkpoint as (step, state), or None; curves are cut back to that step."""
+        for step in reversed(self._steps()):
+            path = self._checkpoint(step)
+            checksum = path.with_suffix(".sha256")
+            data = path.read_bytes()
+            if not checksum.exists() or checksum.read_text(encoding="utf-8") != hashlib.sha256(data).hexdigest():
+                continue
+            try:
+                state = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+            except (RuntimeError, pickle.UnpicklingError) as error:
+                raise TrainingError(f"{path} cannot be read as a checkpoint: {error}; delete it to go on") from error
+            self._cut_metrics(step)
+            return step, state
+        self._cut_metrics(-1)
+        return None
+
+    def finish(self, weights: dict[str, torch.Tensor], result: PartResult) -> None:
+        """Write the trained weights, then the result, then drop the checkpoints."""
+        buffer = io.BytesIO()
+        torch.save(weights, buffer)
+        write_bytes(self.folder / "weights.pt", buffer.getvalue())
+        write_json(self.folder / "result.json", asdict(result))
+        for step in self._steps():
+            self._checkpoint(step).unlink()
+            self._checkpoint(step).with_suffix(".sha256").unlink(missing_ok=True)
+
+    def finished(self) -> PartResult | None:
+        """The result of a run that is over, else None."""
+        path = self.folder / "result.json"
+        if not path.exists():
+            return None
+        value = json.loads(path.read_text(encoding="utf-8"))
+        return PartResult(**{**value, "skipped": [(step, list(ids)) for step, ids in value["skipped"]]})
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The trained weights of a finished run."""
+        return torch.load(self.folder / "weights.pt", weights_only=True, map_location="cpu")
+
+    def _checkpoint(self, step: int) -> Path:
+        return self.folder / "checkpoints" / f"step-{step:08d}.pt"
+
+    def _steps(self) -> list[int]:
+        return sorted(int(path.stem.removeprefix("step-")) for path in (self.folder / "checkpoints").glob("step-*.pt"))
+
+    def _cut_metrics(self, step: int) -> None:
+        if self.metrics_path.exists():
+            kept = [point for point in read_metrics(self.metrics_path) if point.step <= step]
+            write_text(self.metrics_path, "".join(json.dumps(asdict(point)) + "\n" for point in kept))

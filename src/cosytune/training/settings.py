@@ -1,0 +1,167 @@
+"""The numbers that steer one part's loop, and the defaults each stage gives them."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cosytune.errors import InputError
+
+__all__ = [
+    "PARTS",
+    "LoopSettings",
+    "PartName",
+    "StageName",
+    "default_settings",
+    "learning_rate",
+    "override",
+    "read_overrides",
+    "vector_kind",
+]
+
+PartName = Literal["speech_tokenizer", "speaker_encoder", "vocoder", "lm", "flow"]
+StageName = Literal["pretrain", "sft", "tune"]
+PARTS: tuple[PartName, ...] = get_args(PartName)
+
+
+class LoopSettings(BaseModel):
+    """Everything that one part's training loop is told; written into the run folder as it was resolved.
+
+    Attributes:
+        steps: optimizer updates.
+        batch_seconds: seconds of speech per update (an upper bound; at least one clip).
+        learning_rate: peak rate of AdamW.
+        warmup_steps: updates over which the rate rises linearly from zero.
+        final_rate: the rate falls along a half cosine to this share of the peak; 1.0 keeps it constant.
+        clip_norm: largest global gradient norm.
+        weight_decay: AdamW's decoupled decay.
+        crop_seconds: training of vocoder and speaker encoder cuts random pieces this long.
+        adversarial_steps: the last so many updates of the vocoder add the discriminators (0: spectral losses only).
+        concatenate: share of the LM's training items made of two utterances of one voice, so that it learns to go on
+            from a prompt.
+        dither: the tokenizer's quantiser stays continuous for this share of the steps before it rounds.
+        prior_weight: weight of the flow's auxiliary prior loss on the regulated tokens.
+        average: decay of the running average of the weights that is validated and kept; 0 keeps the last weights.
+        validate_every, checkpoint_every: updates between validations and between checkpoints.
+        precision: "float32", or "bfloat16" for autocast.
+        seed: of data order, crops, dropout and noise.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: int = Field(ge=1)
+    batch_seconds: float = Field(gt=0)
+    learning_rate: float = Field(gt=0, lt=1)
+    warmup_steps: int = Field(default=20, ge=0)
+    final_rate: float = Field(default=0.05, ge=0, le=1)
+    clip_norm: float = Field(default=1.0, gt=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    crop_seconds: float = Field(default=1.0, gt=0)
+    adversarial_steps: int = Field(default=0, ge=0)
+    concatenate: float = Field(default=0.0, ge=0, le=1)
+    dither: float = Field(default=0.1, ge=0, le=1)
+    prior_weight: float = Field(default=0.0, ge=0)
+    average: float = Field(default=0.0, ge=0, lt=1)
+    validate_every: int = Field(default=200, ge=1)
+    checkpoint_every: int = Field(default=200, ge=1)
+    precision: Literal["float32", "bfloat16"] = "float32"
+    seed: int = Field(default=0, ge=0)
+
+
+def learning_rate(settings: LoopSettings, step: int) -> float:
+    """Rate of update number `step` (from 0): linear warm-up, then half a cosine down to `final_rate` of the peak."""
+    if step < settings.warmup_steps:
+        return settings.learning_rate * (step + 1) / settings.warmup_steps
+    span = max(1, settings.steps - settings.warmup_steps)
+    progress = min(1.0, (step - settings.warmup_steps) / span)
+    low = settings.final_rate
+    return settings.learning_rate * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+# Rates for networks of a few million parameters, measured in ../shared/reference/tiny-recipe.md's setting; steps are
+# what those learn in minutes on two cores.
+_SMALL: dict[tuple[str, str], dict[str, Any]] = {
+    ("pretrain", "speech_tokenizer"): {"steps": 1200, "batch_seconds": 32, "learning_rate": 1.2e-3, "warmup_steps": 100},
+    ("pretrain", "speaker_encoder"): {"steps": 500, "batch_seconds": 48, "learning_rate": 2e-3, "crop_seconds": 2.0},
+    ("pretrain", "vocoder"): {"steps": 1200, "batch_seconds": 6, "learning_rate": 1e-3, "crop_seconds": 0.5},
+    ("pretrain", "lm"): {"steps": 1200, "batch_seconds": 32, "learning_rate": 1e-3, "warmup_steps": 100,
+                         "concatenate": 0.3},
+    ("pretrain", "flow"): {"steps": 1200, "batch_seconds": 24, "learning_rate": 1e-3, "warmup_steps": 100,
+                           "prior_weight": 0.5, "average": 0.995},
+    ("sft", "lm"): {"steps": 300, "batch_seconds": 24, "learning_rate": 3e-4},
+    ("sft", "flow"): {"steps": 300, "batch_seconds": 20, "learning_rate": 3e-4, "prior_weight": 0.5, "average": 0.98},
+    ("sft", "vocoder"): {"steps": 200, "batch_seconds": 6, "learning_rate": 5e-4, "crop_seconds": 0.5},
+    ("tune", "lm"): {"steps": 150, "batch_seconds": 16, "learning_rate": 1e-4},
+    ("tune", "flow"): {"steps": 150, "batch_seconds": 16, "learning_rate": 2e-4, "prior_weight": 0.5, "average": 0.98},
+    ("tune", "vocoder"): {"steps": 150, "batch_seconds": 6, "learning_rate": 5e-4, "crop_seconds": 0.5},
+}  # fmt: skip
+
+# Rates for the released sizes: the recipe's 1e-3 to pre-train and its advice of 1e-5 to adapt (specification, 9.4).
+_LARGE_RATES = {"pretrain": 1e-3, "sft": 1e-5, "tune": 1e-5}
+_LARGE_VOCODER_RATE = 2e-4
+SMALL_PARAMETERS = 30_000_000
+
+
+def default_settings(stage: StageName, part: PartName, parameters: int) -> LoopSettings:
+    """Loop settings for one part of `parameters` weights.
+
+    Raises:
+        InputError: this stage does not train that part.
+    """
+    if (stage, part) not in _SMALL:
+        allowed = ", ".join(p for s, p in _SMALL if s == stage)
+        raise InputError(f"stage {stage} does not train the {part}; it trains {allowed}")
+    values = dict(_SMALL[stage, part])
+    if parameters > SMALL_PARAMETERS:
+        values["learning_rate"] = _LARGE_VOCODER_RATE if part == "vocoder" else _LARGE_RATES[stage]
+        values["prior_weight"] = 0.0
+    return LoopSettings(**values)
+
+
+def read_overrides(path: Path) -> dict[PartName, dict[str, Any]]:
+    """Settings that replace defaults, from a JSON file `{"lm": {"steps": 600}, ...}`; values are checked when used.
+
+    Raises:
+        InputError: no such file, not JSON, an unknown part or an unknown setting.
+    """
+    if not path.is_file():
+        raise InputError(f"there is no settings file {path}")
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not JSON: {error}") from error
+    if not isinstance(value, dict) or not all(isinstance(entry, dict) for entry in value.values()):
+        raise InputError(f'{path} must hold one object per part, such as {{"lm": {{"steps": 600}}}}')
+    for part, settings in value.items():
+        if part not in PARTS:
+            raise InputError(f"{path} names a part {part!r}; parts are {', '.join(PARTS)}")
+        if unknown := sorted(set(settings) - set(LoopSettings.model_fields)):
+            raise InputError(
+                f"{path}, part {part}: unknown setting {unknown[0]!r}; known are {', '.join(LoopSettings.model_fields)}"
+            )
+    return value
+
+
+def override(settings: LoopSettings, part: str, changes: dict[str, Any]) -> LoopSettings:
+    """`settings` with some values replaced and everything checked again.
+
+    Raises:
+        InputError: a value is outside its range.
+    """
+    try:
+        return LoopSettings(**{**settings.model_dump(), **changes})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(f"setting {part}.{first['loc'][0]} = {first['input']!r}: {first['msg']}") from error
+
+
+def vector_kind(stage: StageName) -> Literal["speaker", "utterance"]:
+    """Which speaker vector a stage learns with: each clip's own in pre-training, the speaker's mean afterwards.
+
+    Specification, section 4.7: utterance-level vectors teach to clone, speaker-level ones make named voices.
+    """
+    return "utterance" if stage == "pretrain" else "speaker"

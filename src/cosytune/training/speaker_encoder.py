@@ -1,0 +1,99 @@
+"""Training of the speaker encoder: vectors of one speaker together, of different speakers apart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from cosytune.audio.fbank import kaldi_fbank_batch, mean_normalised
+from cosytune.data.manifest import Utterance
+from cosytune.errors import DataError
+from cosytune.models.folder import Model
+from cosytune.models.speaker_encoder.loss import MarginSoftmax
+from cosytune.training.loop import LossReport
+from cosytune.training.settings import LoopSettings
+from cosytune.training.waves import Waves
+from cosytune.units import FEATURE_SAMPLE_RATE
+
+__all__ = ["SpeakerEncoderTask"]
+
+VALIDATION_CLIPS = 128
+
+
+class SpeakerEncoderTask:
+    """Classification of the training speakers with an angular margin, on random crops."""
+
+    part = "speaker_encoder"
+    baseline_name = "all speakers alike"
+
+    def __init__(
+        self,
+        model: Model,
+        train: Sequence[Utterance],
+        validation: Sequence[Utterance],
+        settings: LoopSettings,
+        device: torch.device,
+    ) -> None:
+        """Number the speakers.
+
+        Raises:
+            DataError: fewer than two speakers.
+        """
+        speakers = sorted({clip.speaker for clip in train})
+        if len(speakers) < 2:
+            raise DataError(
+                f"the corpus has {len(speakers)} speaker, and a speaker encoder learns from differences; "
+                "add speakers, or start from a model that has a speaker encoder (--start)"
+            )
+        self.network = model.part(self.part).to(device)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            self.head = MarginSoftmax(self.network.config.speaker_width, len(speakers)).to(device)
+        self._labels = {
+            clip.id: speakers.index(clip.speaker) for clip in (*train, *validation) if clip.speaker in speakers
+        }
+        self._device, self._settings = device, settings
+        self._train = list(train)
+        self._validation = [clip.id for clip in validation if clip.id in self._labels][:VALIDATION_CLIPS]
+        self._speakers = len(speakers)
+        self._waves = Waves([*train, *validation], FEATURE_SAMPLE_RATE)
+
+    def clips(self) -> Sequence[Utterance]:
+        """All training clips, transcribed or not, each as long as the crop that is taken of it."""
+        return [replace(clip, seconds=self._settings.crop_seconds) for clip in self._train]
+
+    def loss(self, ids: list[str], generator: torch.Generator, progress: float) -> LossReport:
+        """Margin softmax of one random crop per clip."""
+        crops, _ = self._waves.crops(ids, self._settings.crop_seconds, generator)
+        loss, accuracy = self.head(self._vectors(list(crops)), self._targets(ids))
+        return LossReport(loss, {"accuracy": accuracy}, len(ids) * self._settings.crop_seconds)
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Plain cross-entropy without the margin, and accuracy, on whole held-out clips."""
+        self.network.eval()
+        vectors = torch.cat(
+            [
+                self._vectors([self._waves[clip_id] for clip_id in self._validation[begin : begin + 16]])
+                for begin in range(0, len(self._validation), 16)
+            ]
+        )
+        cosine = torch.nn.functional.normalize(vectors) @ torch.nn.functional.normalize(self.head.weight).T
+        targets = self._targets(self._validation)
+        loss = torch.nn.functional.cross_entropy(self.head.scale * cosine, targets)
+        return {"cross_entropy": loss.item(), "accuracy": (cosine.argmax(1) == targets).float().mean().item()}
+
+    def baseline(self) -> dict[str, float]:
+        """Cross-entropy of calling all speakers equally likely."""
+        return {"cross_entropy": math.log(self._speakers)}
+
+    def _vectors(self, waves: list[Tensor]) -> Tensor:
+        features, lengths = kaldi_fbank_batch(waves, self.network.config.bins)
+        return self.network(mean_normalised(features, lengths).to(self._device), lengths.to(self._device))
+
+    def _targets(self, ids: list[str]) -> Tensor:
+        return torch.tensor([self._labels[clip_id] for clip_id in ids], device=self._device)

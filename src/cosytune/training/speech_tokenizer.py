@@ -1,0 +1,121 @@
+"""Training of the speech tokenizer: its tokens must let a CTC head spell the transcript."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from cosytune.audio.whisper import whisper_mel_batch
+from cosytune.data.manifest import Utterance
+from cosytune.errors import DataError
+from cosytune.models.folder import Model
+from cosytune.models.speech_tokenizer.loss import constant_ctc_baseline, ctc_loss
+from cosytune.text.tokenizers import TextTokenizer
+from cosytune.training.loop import LossReport
+from cosytune.training.settings import LoopSettings
+from cosytune.training.waves import Waves
+from cosytune.units import FEATURE_SAMPLE_RATE
+
+__all__ = ["SpeechTokenizerTask"]
+
+VALIDATION_CLIPS = 64
+
+
+class SpeechTokenizerTask:
+    """CTC over the model's own text tokens, through the quantiser."""
+
+    part = "speech_tokenizer"
+    head = None
+    baseline_name = "constant frames (symbol frequencies)"
+
+    def __init__(
+        self,
+        model: Model,
+        train: Sequence[Utterance],
+        validation: Sequence[Utterance],
+        tokenizer: TextTokenizer,
+        settings: LoopSettings,
+        device: torch.device,
+    ) -> None:
+        """Take the transcribed clips of both sides.
+
+        Raises:
+            DataError: a side has no transcribed clip.
+        """
+        self.network = model.part(self.part).to(device)
+        self._device = device
+        self._bins = self.network.config.bins
+        self._settings = settings
+        self._train = _transcribed(train, "train")
+        self._validation = [clip.id for clip in _transcribed(validation, "validation")[:VALIDATION_CLIPS]]
+        texts = {clip.id: clip.text for clip in (*self._train, *validation) if clip.text}
+        self._symbols = {
+            clip_id: torch.tensor(tokenizer.encode(text), dtype=torch.int64) for clip_id, text in texts.items()
+        }
+        self._waves = Waves([*train, *validation], FEATURE_SAMPLE_RATE)
+
+    def clips(self) -> Sequence[Utterance]:
+        """Transcribed training clips."""
+        return self._train
+
+    def loss(self, ids: list[str], generator: torch.Generator, progress: float) -> LossReport:
+        """CTC per symbol plus the quantiser's own loss; no rounding during the first share of the steps."""
+        waves = [self._waves[clip_id] for clip_id in ids]
+        features, lengths = self._features(waves)
+        output = self.network(features, lengths, round=progress >= self._settings.dither)
+        targets, target_lengths = self._targets(ids)
+        ctc = ctc_loss(output, targets, target_lengths)
+        seconds = sum(len(wave) for wave in waves) / FEATURE_SAMPLE_RATE
+        values = {"ctc": ctc.loss.detach(), "too_short": ctc.too_short}
+        return LossReport(ctc.loss + output.quantiser_loss, values, seconds)
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """CTC per symbol, and how many different tokens the held-out clips use."""
+        self.network.eval()
+        total, symbols, used = 0.0, 0, set[int]()
+        for ids in _chunks(self._validation):
+            features, lengths = self._features([self._waves[clip_id] for clip_id in ids])
+            output = self.network(features, lengths)
+            targets, target_lengths = self._targets(ids)
+            count = int(target_lengths.sum())
+            total += float(ctc_loss(output, targets, target_lengths).loss) * count
+            symbols += count
+            for row, length in zip(output.codes, output.lengths.tolist(), strict=True):
+                used.update(row[:length].tolist())
+        return {"ctc": total / symbols, "tokens_used": float(len(used))}
+
+    def baseline(self) -> dict[str, float]:
+        """CTC per symbol of a model that gives every frame the same distribution."""
+        targets, target_lengths = self._targets(self._validation)
+        waves = [self._waves[clip_id] for clip_id in self._validation]
+        clock_frames = torch.tensor([len(wave) // (FEATURE_SAMPLE_RATE // 100) for wave in waves])
+        lengths = -(-clock_frames // self.network.config.stride)
+        best = constant_ctc_baseline(targets.cpu(), target_lengths.cpu(), lengths, self.network.config.symbols)
+        return {"ctc": best.loss}
+
+    def _features(self, waves: list[Tensor]) -> tuple[Tensor, Tensor]:
+        features, lengths = whisper_mel_batch(waves, self._bins)
+        return features.to(self._device), lengths.to(self._device)
+
+    def _targets(self, ids: list[str]) -> tuple[Tensor, Tensor]:
+        rows = [self._symbols[clip_id] for clip_id in ids]
+        lengths = torch.tensor([len(row) for row in rows])
+        return pad_sequence(rows, batch_first=True).to(self._device), lengths.to(self._device)
+
+
+def _transcribed(clips: Sequence[Utterance], side: str) -> list[Utterance]:
+    found = [clip for clip in clips if clip.text]
+    if not found:
+        raise DataError(
+            f"the {side} side of the corpus has no transcribed clip, and a speech tokenizer learns from transcripts; "
+            "add transcripts, or start from a model that has a speech tokenizer (--start)"
+        )
+    return found
+
+
+def _chunks(ids: list[str], size: int = 16) -> list[list[str]]:
+    return [ids[begin : begin + size] for begin in range(0, len(ids), size)]

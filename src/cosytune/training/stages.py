@@ -1,0 +1,217 @@
+"""One stage from start folder to result folder: which parts train, on what, in which order, and the lineage."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cosytune import __version__
+from cosytune.data.corpus import Corpus
+from cosytune.errors import DataError, InputError, TrainingError
+from cosytune.files import hash_json, write_json
+from cosytune.models.folder import Model, TokenizerFile, load_strictly, network_of, read_model, write_model
+from cosytune.models.sizes import family_size
+from cosytune.text.tokenizers import SmallTokenizer
+from cosytune.training.features import corpus_features
+from cosytune.training.jobs import PartJob, Reporter, default_workers, run_jobs, threads_for
+from cosytune.training.results import PartResult, StageResult
+from cosytune.training.settings import PARTS, LoopSettings, PartName, StageName, default_settings, override
+
+__all__ = ["DEFAULT_PARTS", "StagePlan", "initial_model", "run_stage"]
+
+DEFAULT_PARTS: dict[StageName, tuple[PartName, ...]] = {
+    "pretrain": PARTS,
+    "sft": ("lm", "flow"),
+    "tune": ("lm", "flow"),
+}
+_FRONT_ENDS = ("speech_tokenizer", "speaker_encoder")
+_NEED_FEATURES = ("lm", "flow")
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """What one stage is asked to do.
+
+    Attributes:
+        stage: "pretrain", "sft" or "tune".
+        start: model folder to begin from.
+        corpus: prepared corpus.
+        output: model folder to write.
+        parts: networks to train.
+        overrides: settings that replace the stage's defaults, by part.
+        seed: of everything random.
+        workers: parts trained at a time.
+        label: what progress calls this stage.
+    """
+
+    stage: StageName
+    start: Path
+    corpus: Path
+    output: Path
+    parts: tuple[PartName, ...]
+    overrides: Mapping[PartName, Mapping[str, Any]] = field(default_factory=dict)
+    seed: int = 0
+    workers: int = field(default_factory=default_workers)
+    label: str = ""
+
+    @property
+    def run_folder(self) -> Path:
+        """Where curves, checkpoints and the result record live: beside the model."""
+        return self.output.with_name(self.output.name + ".run")
+
+
+def initial_model(size: str, texts: Sequence[str], seed: int) -> Model:
+    """A model of random weights, with a text tokenizer trained on `texts` if the size asks for one.
+
+    Raises:
+        InputError: unknown size.
+        DataError: a text tokenizer has to be trained and there are no transcripts.
+    """
+    family = family_size(size)
+    if family.text_vocabulary:
+        tokenizer, vocabulary = TokenizerFile("whisper"), family.text_vocabulary
+    else:
+        if not texts:
+            raise DataError(
+                f"size {size} trains its own text tokenizer and the corpus has no transcripts; "
+                "add some, or start from a model that has a tokenizer (--start)"
+            )
+        small = SmallTokenizer.train(texts, family.small_vocabulary)
+        tokenizer, vocabulary = TokenizerFile("small", small.to_bytes()), small.vocabulary_size
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        parts = {name: network_of(config) for name, config in family.parts(vocabulary).items()}
+    return Model(f"{size}-initial", "initial", family.clock, family.mel, parts, tokenizer)
+
+
+def run_stage(plan: StagePlan, reporter: Reporter) -> StageResult:
+    """Train the parts of a plan and write the result folder; a killed run goes on where it was.
+
+    Raises:
+        InputError, DataError, ModelError, TrainingError: in words; nothing half-finished is left under `output`.
+    """
+    result_path = plan.run_folder / "stage.json"
+    start = read_model(plan.start)
+    corpus = Corpus(plan.corpus)
+    identity = _identity(plan, start, corpus)
+    _claim(plan, identity)
+    if result_path.exists() and (plan.output / "model.json").exists():
+        return read_stage_result(plan.run_folder)
+    model, results = start, list[PartResult]()
+    for number, parts in enumerate(_phases(plan.parts)):
+        folder = plan.start
+        if number:
+            folder = plan.run_folder / "front-ends"
+            write_model(model, folder)
+        if any(part in _NEED_FEATURES for part in parts):
+            corpus_features(corpus, model, reporter)
+        finished = run_jobs(_jobs(plan, folder, parts, start), _workers(plan, parts), reporter)
+        for part in finished:
+            weights = torch.load(plan.run_folder / part.part / "weights.pt", weights_only=True, map_location="cpu")
+            load_strictly(model.part(part.part), weights, str(plan.run_folder / part.part))
+            reporter.say(part.in_words())
+        results += finished
+    result = StageResult(plan.stage, str(plan.start), identity["start"], corpus.hash, plan.seed, results)
+    write_model(_described(model, plan, corpus, result, reporter), plan.output)
+    write_json(result_path, result.to_json())
+    return result
+
+
+def read_stage_result(run_folder: Path) -> StageResult:
+    """The record of a finished stage.
+
+    Raises:
+        TrainingError: there is none.
+    """
+    path = run_folder / "stage.json"
+    if not path.is_file():
+        raise TrainingError(f"{run_folder} holds no finished run; give a folder made by pretrain, sft or tune")
+    return StageResult.from_json(json.loads(path.read_text(encoding="utf-8")))
+
+
+def _phases(parts: Sequence[PartName]) -> list[list[PartName]]:
+    """LM and flow learn from the tokens and vectors of finished front ends; the vocoder needs neither."""
+    first: list[PartName] = [part for part in PARTS if part in parts and part in _FRONT_ENDS]
+    rest: list[PartName] = [part for part in PARTS if part in parts and part not in _FRONT_ENDS]
+    if first and "vocoder" in rest:
+        rest.remove("vocoder")
+        first.append("vocoder")
+    return [phase for phase in (first, rest) if phase]
+
+
+def _workers(plan: StagePlan, parts: Sequence[PartName]) -> int:
+    return max(1, min(plan.workers, len(parts)))
+
+
+def _jobs(plan: StagePlan, folder: Path, parts: Sequence[PartName], start: Model) -> list[PartJob]:
+    threads = threads_for(_workers(plan, parts))
+    prefix = f"{plan.label} " if plan.label else ""
+    return [
+        PartJob(
+            f"{prefix}{part}",
+            part,
+            plan.stage,
+            folder,
+            plan.corpus,
+            plan.run_folder / part,
+            _settings(plan, part, start),
+            threads,
+        )
+        for part in parts
+    ]
+
+
+def _settings(plan: StagePlan, part: PartName, start: Model) -> LoopSettings:
+    parameters = sum(p.numel() for p in start.part(part).parameters())
+    changes = {"seed": plan.seed, **plan.overrides.get(part, {})}
+    return override(default_settings(plan.stage, part, parameters), part, changes)
+
+
+def _identity(plan: StagePlan, start: Model, corpus: Corpus) -> dict[str, Any]:
+    if unknown := [part for part in plan.overrides if part not in plan.parts]:
+        raise InputError(
+            f"settings are given for {unknown[0]}, which is not trained; parts are {', '.join(plan.parts)}"
+        )
+    settings = {part: _settings(plan, part, start).model_dump() for part in plan.parts}
+    return {"stage": plan.stage, "start": start.hash(), "corpus": corpus.hash, "settings": settings}
+
+
+def _claim(plan: StagePlan, identity: dict[str, Any]) -> None:
+    """Refuse an output that belongs to something else, so that nothing is overwritten."""
+    path = plan.run_folder / "plan.json"
+    if path.exists():
+        if json.loads(path.read_text(encoding="utf-8")) != identity:
+            raise TrainingError(
+                f"{plan.run_folder} holds a run from another start, corpus or settings; "
+                "give another --output, or delete that folder and the model beside it"
+            )
+    elif plan.output.exists():
+        raise TrainingError(f"{plan.output} exists and was not made by this run; give another --output")
+    else:
+        write_json(path, identity)
+
+
+def _described(model: Model, plan: StagePlan, corpus: Corpus, result: StageResult, reporter: Reporter) -> Model:
+    """The trained model with name, lineage and, after sft and tune, the corpus's speakers as named voices."""
+    voices = dict(model.voices)
+    if plan.stage != "pretrain":
+        vectors = corpus_features(corpus, model, reporter).speaker_vectors
+        voices |= {speaker: torch.from_numpy(vector) for speaker, vector in vectors.items()}
+    described = replace(model, name=plan.output.name, stage=plan.stage, voices=voices)
+    entry = {
+        "stage": plan.stage,
+        "start": model.name,
+        "start_hash": result.start_hash,
+        "corpus_hash": corpus.hash,
+        "settings_hash": hash_json([part.settings for part in result.parts]),
+        "parts": [part.part for part in result.parts],
+        "seed": plan.seed,
+        "cosytune": __version__,
+        "result_hash": described.hash(),
+    }
+    return replace(described, lineage=[*model.lineage, entry])

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from cosytune.models.lm import LM, LMConfig, lm_loss
+from cosytune.models.lm.model import IGNORED
+from tests.unit.lm_examples import small_lm
+
+LMODEL = small_lm()
+
+
+def batch(text_lengths: list[int], speech_lengths: list[int], seed: int = 0) -> tuple[torch.Tensor, ...]:
+    """Text, lengths, speech, lengths, speaker; padded with ids that no embedding has."""
+    generator = torch.Generator().manual_seed(seed)
+    rows, sizes = len(text_lengths), (max(text_lengths), max(speech_lengths))
+    text = torch.randint(0, 30, (rows, sizes[0]), generator=generator)
+    speech = torch.randint(0, 20, (rows, sizes[1]), generator=generator)
+    for row in range(rows):
+        text[row, text_lengths[row] :] = -1
+        speech[row, speech_lengths[row] :] = 999
+    speaker = torch.randn(rows, 6, generator=generator)
+    return text, torch.tensor(text_lengths), speech, torch.tensor(speech_lengths, dtype=torch.int32), speaker
+
+
+lengths = st.lists(st.tuples(st.integers(1, 7), st.integers(0, 9)), min_size=1, max_size=4)
+
+
+@settings(max_examples=25, deadline=None)
+@given(sizes=lengths, with_speaker=st.booleans())
+@torch.no_grad()
+def test_a_batch_equals_its_rows(sizes: list[tuple[int, int]], with_speaker: bool) -> None:
+    texts, speeches = [s[0] for s in sizes], [s[1] for s in sizes]
+    text, text_lengths, speech, speech_lengths, speaker = batch(texts, speeches)
+    together = LMODEL(text, text_lengths, speech, speech_lengths, speaker if with_speaker else None)
+    head = 2 if with_speaker else 1
+    assert together.logits.shape[:2] == (len(sizes), max(head + n + 1 + m for n, m in sizes))
+    for row, (n, m) in enumerate(sizes):
+        vector = speaker[row : row + 1] if with_speaker else None
+        alone = LMODEL(
+            text[row : row + 1, :n],
+            text_lengths[row : row + 1],
+            speech[row : row + 1, :m],
+            speech_lengths[row : row + 1],
+            vector,
+        )
+        size = head + n + 1 + m
+        torch.testing.assert_close(together.logits[row, :size], alone.logits[0], atol=1e-5, rtol=0)
+        expected = [IGNORED] * (head + n) + speech[row, :m].tolist() + [20]
+        assert alone.targets[0].tolist() == expected
+        assert together.targets[row].tolist() == expected + [IGNORED] * (together.targets.shape[1] - size)
+
+
+@torch.no_grad()
+def test_prefix_and_steps_give_the_teacher_forced_logits() -> None:
+    text, text_lengths, speech, speech_lengths, speaker = batch([5], [8])
+    full = LMODEL(text, text_lengths, speech, speech_lengths, speaker).logits[0]
+    cache = LMODEL.new_cache()
+    logits, cache = LMODEL.step(LMODEL.prefix(text, speaker, speech[:, :3]), cache)
+    for k in range(3, 8):
+        torch.testing.assert_close(logits[0], full[2 + 5 + k], atol=1e-5, rtol=0)
+        logits, cache = LMODEL.step(LMODEL.embed_speech(speech[:, k : k + 1]), cache)
+    torch.testing.assert_close(logits[0], full[-1], atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("what", ["text", "speech"])
+def test_the_past_does_not_see_the_future(what: str) -> None:
+    text, text_lengths, speech, speech_lengths, speaker = batch([6], [7])
+    before = LMODEL(text, text_lengths, speech, speech_lengths, speaker).logits[0]
+    changed = text if what == "text" else speech
+    changed[0, 4] = (changed[0, 4] + 1) % 20
+    after = LMODEL(text, text_lengths, speech, speech_lengths, speaker).logits[0]
+    position = 2 + 4 if what == "text" else 2 + 6 + 1 + 4
+    assert torch.equal(before[:position], after[:position])
+    assert (before[position:] - after[position:]).abs().amax(-1).gt(0).all()
+
+
+@torch.no_grad()
+def test_without_a_speaker_the_position_is_absent_and_everything_shifts() -> None:
+    text, text_lengths, speech, speech_lengths, speaker = batch([4, 3], [5, 6])
+    spoken = LMODEL(text, text_lengths, speech, speech_lengths, speaker)
+    silent = LMODEL(text, text_lengths, speech, speech_lengths, None)
+    assert silent.logits.shape[1] == spoken.logits.shape[1] - 1
+    assert torch.equal(silent.targets, spoken.targets[:, 1:])
+    assert LMODEL.prefix(text[:1], None, speech[:1, :0]).shape[1] == 1 + 4 + 1
+    prefix = LMODEL.prefix(text[:1], speaker[:1], speech[:1, :0])
+    torch.testing.assert_close(prefix[:, 2:], LMODEL.prefix(text[:1], None, speech[:1, :0])[:, 1:])
+
+
+@torch.no_grad()
+def test_only_the_direction_of_the_speaker_counts() -> None:
+    *rest, speaker = batch([4], [5])
+    torch.testing.assert_close(LMODEL(*rest, speaker).logits, LMODEL(*rest, 7 * speaker).logits)
+    assert (LMODEL(*rest, speaker).logits - LMODEL(*rest, -speaker).logits).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_every_weight_learns(autocast: bool) -> None:
+    lm = small_lm(1).train()
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        output = lm(*batch([4, 6], [5, 2]))
+    lm_loss(output).loss.backward()
+    for name, parameter in lm.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+        assert parameter.grad.abs().sum() > 0 or name.endswith("attention.key.bias"), name
+
+
+def test_the_model_can_learn_a_batch_by_heart() -> None:
+    lm = small_lm(2)
+    data = batch([4, 6], [5, 8])
+    optimiser = torch.optim.Adam(lm.parameters(), lr=1e-2)
+    for _ in range(60):
+        optimiser.zero_grad()
+        lm_loss(lm(*data)).loss.backward()
+        optimiser.step()
+    result = lm_loss(lm(*data))
+    assert result.loss < 0.2
+    assert result.accuracy == 1
+
+
+def test_a_decoder_that_looks_ahead_is_refused() -> None:
+    config = LMODEL.config
+    data = config.model_dump() | {"decoder": config.decoder.model_dump() | {"chunk": 0}}
+    with pytest.raises(ValidationError, match=r"must be causal \(chunk 1\), not chunk 0"):
+        LMConfig.model_validate(data)
+
+
+def test_configuration_goes_through_json() -> None:
+    again = LMConfig.model_validate_json(LMODEL.config.model_dump_json())
+    assert again == LMODEL.config
+    LM(again).load_state_dict(LMODEL.state_dict(), strict=True)
