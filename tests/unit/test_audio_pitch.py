@@ -18,7 +18,8 @@ from cosytune.audio.pitch import pitch
 def buzz(frequency: np.ndarray, sample_rate: int) -> np.ndarray:
     """A voice-like sound: eight harmonics of a frequency given per sample."""
     phase = 2 * np.pi * np.cumsum(frequency) / sample_rate
-    return (0.2 * sum(np.sin(k * phase) / k for k in range(1, 9))).astype(np.float32)
+    harmonics = np.stack([np.sin(k * phase) / k for k in range(1, 9)])
+    return (0.2 * harmonics.sum(axis=0)).astype(np.float32)
 
 
 @pytest.mark.parametrize(("sample_rate", "hop"), [(22_050, 256), (24_000, 480), (16_000, 320), (8000, 80)])
@@ -56,9 +57,9 @@ def test_noise_and_silence_are_unvoiced() -> None:
 
 def test_a_stray_octave_is_dropped() -> None:
     frequency = np.full(24_000, 150.0)
-    frequency[12_000:13_000] = 300.0
+    frequency[12_000:14_000] = 300.0
     f0 = pitch(buzz(frequency, 24_000), 24_000, 480, 50)
-    assert f0.max() < 200 and (f0 > 0).mean() > 0.85
+    assert f0.max() < 200 and (f0 > 0).mean() > 0.8
 
 
 @settings(deadline=None, max_examples=25)

@@ -84,6 +84,23 @@ def test_a_row_of_padding_only_is_zero_and_harms_nobody(reference_padding: bool,
 
 
 @torch.no_grad()
+def test_attention_is_never_left_without_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fused attention makes of a row without keys (zeros or NaN) depends on the kernel, so none is asked."""
+    masks: list[Tensor] = []
+    fused = torch.nn.functional.scaled_dot_product_attention
+
+    def watch(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor) -> Tensor:
+        masks.append(attn_mask)
+        return fused(query, key, value, attn_mask=attn_mask)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", watch)
+    x, mu, t, speaker, condition = inputs(3, 8)
+    build(16, 16)(x, length_mask(torch.tensor([8, 0, 1]), 8), mu, t, speaker, condition)
+    assert len(masks) == 5
+    assert all(mask.any(dim=-1).all() for mask in masks)
+
+
+@torch.no_grad()
 def test_bfloat16_autocast_stays_near_float32() -> None:
     estimator = build(16, 16)
     x, mu, t, speaker, condition = inputs(2, 12)

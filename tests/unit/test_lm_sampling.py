@@ -15,7 +15,11 @@ RECORDED_NUCLEUS = [
     3763, 1787, 2750, 699, 115, 340, 3373, 2581, 4054, 2383, 1529, 1930,
 ]  # fmt: skip
 
-logits_lists = st.lists(st.floats(-8, 8, width=32), min_size=3, max_size=12, unique=True)
+logits_lists = st.lists(
+    st.floats(-8, 8, width=32),
+    min_size=3,
+    max_size=12,
+)
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -27,6 +31,11 @@ def test_nucleus_of_the_recorded_logits() -> None:
     assert ids.tolist() == RECORDED_NUCLEUS
     assert probabilities[0].item() == pytest.approx(0.002826, abs=5e-7)
     assert probabilities[-1].item() == pytest.approx(0.002646, abs=5e-7)
+
+
+def test_of_equal_tokens_the_lower_id_comes_first() -> None:
+    ids, _ = nucleus(torch.tensor([1.0, 2.0] * 40), top_p=1.0, top_k=60)
+    assert ids.tolist() == [*range(1, 80, 2), *range(0, 40, 2)]
 
 
 def reference_draw(logits: list[float], history: list[int], seed: int, forbid_end: bool) -> int:

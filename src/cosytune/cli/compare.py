@@ -15,8 +15,12 @@ def command(
     data: Path = DATA,
     start: list[Path] = typer.Option(..., "--start", help="Model folder to begin from; give it two or more times."),
     output: Path = typer.Option(..., "--output", "-o", help="Folder for arms, samples, results and report.html."),
-    seeds: int = typer.Option(1, "--seeds", min=1, help="Trainings per start; one says nothing about starts in general."),
-    sentences: int = typer.Option(20, "--sentences", min=2, help="Held-out sentences that every system speaks, at most."),
+    seeds: int = typer.Option(
+        1, "--seeds", min=1, help="Trainings per start; one says nothing about starts in general."
+    ),
+    sentences: int = typer.Option(
+        20, "--sentences", min=2, help="Held-out sentences that every system speaks, at most."
+    ),
     parts: str = PARTS,
     settings: Path = SETTINGS,
     workers: int = WORKERS,

@@ -54,9 +54,10 @@ def synth(
     """Make a corpus of many synthetic voices, for demos and tests."""
     from cosytune.data.synthesised import synthesise_corpus
 
-    summary = synthesise_corpus(output, voices=voices, minutes=minutes, seed=seed)
+    clips = synthesise_corpus(output, voices=voices, minutes_per_voice=minutes / voices, seed=seed)
+    seconds = sum(clip.seconds for clip in clips)
     print_result(
-        {"folder": str(output), "clips": summary.clips, "seconds": round(summary.seconds, 1)},
-        f"{output}: {summary.clips} clips, {summary.seconds / 60:.1f} min",
+        {"folder": str(output), "clips": len(clips), "seconds": round(seconds, 1)},
+        f"{output}: {len(clips)} clips, {seconds / 60:.1f} min",
         as_json=as_json,
     )

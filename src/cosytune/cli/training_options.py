@@ -14,10 +14,14 @@ __all__ = ["DATA", "JSON", "OUTPUT", "PARTS", "SEED", "SETTINGS", "WORKERS", "ru
 
 DATA = typer.Option(..., "--data", "-d", help="A prepared corpus, or a folder of recordings.")
 OUTPUT = typer.Option(..., "--output", "-o", help="Model folder to write; curves and checkpoints go to OUTPUT.run.")
-PARTS = typer.Option(None, "--parts", help="Networks to train, comma-separated: speech_tokenizer, speaker_encoder, vocoder, lm, flow.")
+PARTS = typer.Option(
+    None, "--parts", help="Networks to train, comma-separated: speech_tokenizer, speaker_encoder, vocoder, lm, flow."
+)
 SETTINGS = typer.Option(None, "--settings", help='JSON file of settings by part, such as {"lm": {"steps": 600}}.')
 SEED = typer.Option(0, "--seed", min=0, help="Of data order, noise and dropout.")
-WORKERS = typer.Option(None, "--workers", min=1, help="Parts trained at a time (default: 2 on a processor, 1 on a GPU).")
+WORKERS = typer.Option(
+    None, "--workers", min=1, help="Parts trained at a time (default: 2 on a processor, 1 on a GPU)."
+)
 JSON = typer.Option(False, "--json", help="Print the result as JSON.")
 
 
@@ -35,7 +39,11 @@ def split_parts(text: str | None, stage: StageName) -> tuple[PartName, ...]:
         return DEFAULT_PARTS[stage]
     chosen = [name.strip() for name in text.split(",") if name.strip()]
     if not chosen or (unknown := [name for name in chosen if name not in KNOWN]):
-        raise InputError(f"--parts {text!r}: {unknown[0]!r} is not a part; parts are {', '.join(KNOWN)}" if chosen else "--parts names no part")
+        raise InputError(
+            f"--parts {text!r}: {unknown[0]!r} is not a part; parts are {', '.join(KNOWN)}"
+            if chosen
+            else "--parts names no part"
+        )
     return tuple(part for part in KNOWN if part in chosen)
 
 

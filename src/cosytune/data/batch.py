@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -68,8 +68,8 @@ class WaveBatch:
 
 def move(batch: AnyBatch, device: torch.device | str) -> AnyBatch:
     """The same batch with its tensors on `device`."""
-    tensors = {field.name: getattr(batch, field.name) for field in fields(batch)}
-    moved = {name: value.to(device, non_blocking=True) for name, value in tensors.items() if isinstance(value, Tensor)}
+    values: dict[str, Any] = {field.name: getattr(batch, field.name) for field in fields(batch)}
+    moved: dict[str, Any] = {name: value.to(device) for name, value in values.items() if isinstance(value, Tensor)}
     return replace(batch, **moved)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -152,13 +153,20 @@ def _by_length(group: Sequence[Utterance], batch_seconds: float) -> Iterator[lis
 
 def _load(utterance: Utterance, audio_hash: str, extractors: Extractors) -> _Clip:
     path = Path(utterance.audio)
-    if hash_file(path) != audio_hash:
+    state = path.stat()
+    if _hash(path, state.st_size, state.st_mtime_ns) != audio_hash:
         raise DataError(f"{path} has changed since the corpus was prepared; prepare it again")
     wave, rate = read_wave(path, start=utterance.start or 0.0, end=utterance.end)
     needs_low = extractors.tokens is not None or extractors.embedding is not None
     low = resample(wave, rate, FEATURE_SAMPLE_RATE) if needs_low else None
     high = resample(wave, rate, extractors.sample_rate) if extractors.mel is not None else None
     return _Clip(utterance, audio_hash, low, high)
+
+
+@lru_cache(maxsize=256)
+def _hash(path: Path, size: int, changed: int) -> str:
+    """`hash_file`, once for the many utterances that one long recording may hold; size and time tell of a change."""
+    return hash_file(path)
 
 
 def _extract(extractors: Extractors, clips: list[_Clip]) -> list[dict[str, Any] | str]:

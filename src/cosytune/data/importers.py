@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from cosytune.audio.files import wave_info
 from cosytune.data.manifest import Utterance, read_manifest
 from cosytune.data.results import Ledger, LedgerLine
 from cosytune.errors import DataError, InputError
-from cosytune.text.normalise import is_chinese
+from cosytune.text.language import detect_language, is_chinese
 
 __all__ = ["AUDIO_SUFFIXES", "TRANSCRIPT_SUFFIXES", "Imported", "import_recordings", "source_files"]
 
@@ -56,7 +56,7 @@ def import_recordings(
 
     Args:
         folder: where the recordings are.
-        language: code for all clips; None guesses zh for texts with Han characters and en for all others.
+        language: code for all clips; None guesses from the texts and says so in the ledger's notes.
         shortest: seconds; shorter clips are dropped.
         longest: seconds; longer clips are dropped.
 
@@ -211,18 +211,25 @@ def _with_languages(utterances: list[Utterance], language: str | None) -> tuple[
     """Fill in the language where the source named none; a guess is put down in the notes."""
     if language is not None:
         return [item if item.language else replace(item, language=language) for item in utterances], ()
-    guesses = {item.id: _guess(item.text) for item in utterances if not item.language}
+    guesses = _guess([item for item in utterances if not item.language])
     if not guesses:
         return utterances, ()
-    common = Counter(guess for guess in guesses.values() if guess).most_common(1)
-    fallback = common[0][0] if common else "en"
-    filled = {identity: guess or fallback for identity, guess in guesses.items()}
-    counts = ", ".join(f"{code} for {count}" for code, count in sorted(Counter(filled.values()).items()))
-    note = f"the language was not given and guessed from the letters: {counts} clips; correct it with --language"
-    return [replace(item, language=filled.get(item.id) or item.language) for item in utterances], (note,)
+    counts = ", ".join(f"{code} for {count}" for code, count in sorted(Counter(guesses.values()).items()))
+    note = f"the language was not given and guessed from the texts: {counts} clips; correct it with --language"
+    return [replace(item, language=guesses.get(item.id) or item.language) for item in utterances], (note,)
 
 
-def _guess(text: str | None) -> str | None:
-    if text is None:
-        return None
-    return "zh" if is_chinese(text) else "en"
+def _guess(utterances: list[Utterance]) -> dict[str, str]:
+    """Language by id; in Latin letters one short sentence tells little, so all texts of a speaker vote together."""
+    alphabetic: dict[str, list[str]] = defaultdict(list)
+    for item in utterances:
+        if item.text is not None and not is_chinese(item.text):
+            alphabetic[item.speaker].append(item.text)
+    of_speaker = {speaker: detect_language(" ".join(texts)) for speaker, texts in alphabetic.items()}
+    guesses = {
+        item.id: detect_language(item.text) if is_chinese(item.text) else of_speaker[item.speaker]
+        for item in utterances
+        if item.text is not None
+    }
+    common = Counter(guesses.values()).most_common(1)
+    return {item.id: guesses.get(item.id) or (common[0][0] if common else "en") for item in utterances}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from cosytune.errors import InputError
 
-__all__ = ["KINDS", "Sentence", "sentences"]
+__all__ = ["KINDS", "Sentence", "sentences", "stream"]
 
 KINDS = ("statement", "question", "exclamation", "list", "number", "name", "quote", "long")
 
@@ -22,41 +23,41 @@ def _phrases(text: str) -> tuple[str, ...]:
 
 
 # fmt: off
-_ADJECTIVES = _words("""narrow yellow gentle ancient crooked hollow frozen busy wooden silver curious heavy empty quiet
-velvet round shallow bitter polished modern broken cheerful dusty enormous foreign golden humble icy jolly kind lonely
-muddy noisy orange purple rusty sleepy thick unusual vivid weary young awkward bright clever damp elegant faded grey
-hasty invisible jagged large mild northern odd pale rough smooth tiny useful warm early bold cheap deep fresh rare
-sharp strange absurd brave brittle calm charming clumsy crimson cruel dense dim dreary dull earnest eager fancy fierce
-firm flimsy fluffy fragile frantic furious gloomy graceful greasy grim harsh honest hungry idle innocent jealous
-joyful lazy lean loose lovely lucky mighty moist naked neat noble obvious patient peculiar plump precious proud puny
-quaint ragged rigid royal scarlet shabby shy sincere sleek slender slippery smug sober solid spare steep sturdy tame
-tender tidy timid tough ugly urgent vague vast violet wicked wild wise worthy wretched""")
-_NOUNS = _words("""bridge kitchen violin harbour ladder lantern window orchard engine basket pigeon teacher mountain jacket
-bicycle garden hammer island judge kettle library meadow neighbour ocean painter quarry river shepherd tower umbrella
-village wagon yard apple butcher castle doctor elephant feather goose hotel insect jewel king lemon mirror nurse onion
-pocket rabbit shadow tailor uncle valley whistle blanket church drawer envelope farmer ghost horse inspector journey
-keyboard letter machine needle officer puzzle queue ribbon soldier thunder voyage wizard youth zebra theatre camera
-pilot oyster acrobat alley ankle anchor avenue badge balloon barrel beetle blossom boulder branch breeze bucket bullet
-cabin canal captain carpet cellar chimney cousin cradle crystal cushion dagger desert diamond dragon eagle elbow
-emperor failure falcon fiddle flavour forest fountain fox furnace gallery giant glacier goblet gravel gymnast hawk
-hedge helmet hermit hurdle igloo iron jungle kitten knight lagoon lawyer leopard lighthouse lizard lodge magnet marble
-market monster mustard napkin nephew notebook oven owl palace parrot passage pebble phantom pillow planet plumber poet
-prison professor pumpkin pyramid quilt raven rooster sailor satchel scholar sculpture shoulder skeleton sparrow spider
-squirrel statue stream surgeon swallow sword temple thief throne tiger tractor treasure trumpet turtle vase vehicle
-vessel vulture waiter walrus weaver wheel widow willow wolf workshop wrench""")
-_CARRY = _words("""carried painted followed noticed repaired forgot borrowed measured hid watched dropped cleaned described
-photographed sold bought lifted pushed washed admired counted covered drew found ignored joined kept left moved opened
-praised questioned reached shook touched visited welcomed examined chased guarded arranged avoided buried chose
-climbed delivered destroyed divided embraced fetched forgave gathered imagined judged mentioned obeyed protected
+_ADJECTIVES = _words("""narrow yellow gentle ancient crooked hollow frozen busy wooden silver curious heavy empty
+quiet velvet round shallow bitter polished modern broken cheerful dusty enormous foreign golden humble icy jolly kind
+lonely muddy noisy orange purple rusty sleepy thick unusual vivid weary young awkward bright clever damp elegant faded
+grey hasty invisible jagged large mild northern odd pale rough smooth tiny useful warm early bold cheap deep fresh
+rare sharp strange absurd brave brittle calm charming clumsy crimson cruel dense dim dreary dull earnest eager fancy
+fierce firm flimsy fluffy fragile frantic furious gloomy graceful greasy grim harsh honest hungry idle innocent
+jealous joyful lazy lean loose lovely lucky mighty moist naked neat noble obvious patient peculiar plump precious
+proud puny quaint ragged rigid royal scarlet shabby shy sincere sleek slender slippery smug sober solid spare steep
+sturdy tame tender tidy timid tough ugly urgent vague vast violet wicked wild wise worthy wretched""")
+_NOUNS = _words("""bridge kitchen violin harbour ladder lantern window orchard engine basket pigeon teacher mountain
+jacket bicycle garden hammer island judge kettle library meadow neighbour ocean painter quarry river shepherd tower
+umbrella village wagon yard apple butcher castle doctor elephant feather goose hotel insect jewel king lemon mirror
+nurse onion pocket rabbit shadow tailor uncle valley whistle blanket church drawer envelope farmer ghost horse
+inspector journey keyboard letter machine needle officer puzzle queue ribbon soldier thunder voyage wizard youth zebra
+theatre camera pilot oyster acrobat alley ankle anchor avenue badge balloon barrel beetle blossom boulder branch
+breeze bucket bullet cabin canal captain carpet cellar chimney cousin cradle crystal cushion dagger desert diamond
+dragon eagle elbow emperor failure falcon fiddle flavour forest fountain fox furnace gallery giant glacier goblet
+gravel gymnast hawk hedge helmet hermit hurdle igloo iron jungle kitten knight lagoon lawyer leopard lighthouse lizard
+lodge magnet marble market monster mustard napkin nephew notebook oven owl palace parrot passage pebble phantom pillow
+planet plumber poet prison professor pumpkin pyramid quilt raven rooster sailor satchel scholar sculpture shoulder
+skeleton sparrow spider squirrel statue stream surgeon swallow sword temple thief throne tiger tractor treasure
+trumpet turtle vase vehicle vessel vulture waiter walrus weaver wheel widow willow wolf workshop wrench""")
+_CARRY = _words("""carried painted followed noticed repaired forgot borrowed measured hid watched dropped cleaned
+described photographed sold bought lifted pushed washed admired counted covered drew found ignored joined kept left
+moved opened praised questioned reached shook touched visited welcomed examined chased guarded arranged avoided buried
+chose climbed delivered destroyed divided embraced fetched forgave gathered imagined judged mentioned obeyed protected
 refused rescued scratched searched stole swallowed taught threw trusted understood unlocked weighed wrapped""")
-_STAY = _words("""waited vanished slept laughed argued whistled trembled rested shivered listened smiled worked paused sang
-wandered hesitated stumbled rose fell danced coughed knelt yawned hurried""")
-_BASE = _words("""carry paint follow notice repair forget borrow measure hide watch clean describe sell buy lift push wash
-admire count cover draw find ignore join keep leave move open praise reach shake touch visit welcome examine chase
-arrange avoid bury choose climb deliver destroy divide embrace fetch forgive gather imagine judge knit mention obey
-protect refuse rescue scratch search steal swallow teach throw trust understand unlock weigh wrap""")
-_ADVERBS = _words("""slowly quietly suddenly gladly rarely gently often badly carefully politely secretly nervously firmly
-again together outside upstairs yesterday early twice alone thoroughly proudly loudly""")
+_STAY = _words("""waited vanished slept laughed argued whistled trembled rested shivered listened smiled worked paused
+sang wandered hesitated stumbled rose fell danced coughed knelt yawned hurried""")
+_BASE = _words("""carry paint follow notice repair forget borrow measure hide watch clean describe sell buy lift push
+wash admire count cover draw find ignore join keep leave move open praise reach shake touch visit welcome examine
+chase arrange avoid bury choose climb deliver destroy divide embrace fetch forgive gather imagine judge knit mention
+obey protect refuse rescue scratch search steal swallow teach throw trust understand unlock weigh wrap""")
+_ADVERBS = _words("""slowly quietly suddenly gladly rarely gently often badly carefully politely secretly nervously
+firmly again together outside upstairs yesterday early twice alone thoroughly proudly loudly""")
 _PLACES = _phrases("""behind the church|near the old station|under a wide bridge|beyond the hills|in the attic|
 on the third floor|across the frozen lake|beside the road|at the edge of town|inside the barn|along the coast|
 between two fences|opposite the bakery|over the garden wall|around the corner|outside the school|below the cliffs|
@@ -65,25 +66,24 @@ _TIMES = _phrases("""before breakfast|after the storm|at midnight|during the win
 in the early morning|on Thursday|last autumn|just before the train left|until sunset|since the war ended|
 in less than an hour|at the usual time|a week ago|next spring|all afternoon|once in a while|
 on the longest day of the year""")
-_NAMES = _words("""Hannah Oliver Mrs.Jacobs Victor Sheila Doctor.Vaughan Bridget Joshua Mr.Chowdhury Ingrid Theodore Naomi
-Captain.Zhou Ursula Patrick Yasmin Leonard Beatrice Hugo Miss.Fairweather Samuel Professor.Osgood Deborah Gareth
-Juliet Rahul Esther Walter Sophia Angus Winifred Thomas Amara Kenji Pablo Georgia Quentin Felix Matilda
-Isaac""")
-_TOWNS = _words("""Lisbon Edinburgh Chicago Tokyo Nairobi Vienna Toronto Cairo Oxford Bergen Geneva Jakarta Quebec Dublin
-Athens Havana Zurich Shanghai Montreal Adelaide""")
-_STUFF = _words("""bread butter cheese thread paper coffee soap sugar string vinegar honey charcoal rope chalk pepper wool
-ginger candles matches peaches cherries mushrooms oysters spoons buttons hinges nails boots gloves brushes maps stamps
-batteries walnuts""")
+_NAMES = _words("""Hannah Oliver Mrs.Jacobs Victor Sheila Doctor.Vaughan Bridget Joshua Mr.Chowdhury Ingrid Theodore
+Naomi Captain.Zhou Ursula Patrick Yasmin Leonard Beatrice Hugo Miss.Fairweather Samuel Professor.Osgood Deborah Gareth
+Juliet Rahul Esther Walter Sophia Angus Winifred Thomas Amara Kenji Pablo Georgia Quentin Felix Matilda Isaac""")
+_TOWNS = _words("""Lisbon Edinburgh Chicago Tokyo Nairobi Vienna Toronto Cairo Oxford Bergen Geneva Jakarta Quebec
+Dublin Athens Havana Zurich Shanghai Montreal Adelaide""")
+_STUFF = _words("""bread butter cheese thread paper coffee soap sugar string vinegar honey charcoal rope chalk pepper
+wool ginger candles matches peaches cherries mushrooms oysters spoons buttons hinges nails boots gloves brushes maps
+stamps batteries walnuts""")
 _LINKS = _phrases("""because|although|while|so that|even though|as soon as|until|before|whenever|unless""")
 _SAY = _words("said asked whispered shouted replied insisted murmured explained promised warned")
-_FEELINGS = _words("wonderful terrible ridiculous beautiful exhausting astonishing delightful dreadful generous foolish")
+_FEELINGS = _words("wonderful terrible ridiculous beautiful exhausting surprising delightful dreadful generous foolish")
 _UNITS = _words("metres pounds pages tickets years minutes steps bottles letters miles chairs dollars passengers boxes")
 # fmt: on
 _ONSETS = _words("b br c ch d dr f fl g gl gr h j k kl l m n p pl pr qu r s sc sh sl sm st str t th tr v w y z")
 _VOWELS = _words("a a e e i i o o u ai ea ee oo ou oy ar er or")
 _CODAS = _words("b ck d ff g l ll m mp n nd ng nt p r rd rk rn s sh sk st t th v x")
-_ONES = _words("""zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
-seventeen eighteen nineteen""")
+_ONES = _words("""zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
+sixteen seventeen eighteen nineteen""")
 _TENS = _words("zero ten twenty thirty forty fifty sixty seventy eighty ninety")
 
 
@@ -101,26 +101,37 @@ class Sentence:
 
 
 def sentences(count: int, *, seed: int = 0, kinds: Sequence[str] = KINDS) -> list[Sentence]:
-    """Make `count` distinct sentences, the kinds in turn.
-
-    The same seed gives the same sentences, and a longer list begins with the shorter one.
+    """The first `count` sentences of `stream`.
 
     Raises:
         InputError: a negative count, an unknown kind, or none.
     """
+    if count < 0:
+        raise InputError(f"{count} sentences cannot be made; ask for 0 or more")
+    return list(islice(stream(seed=seed, kinds=kinds), count))
+
+
+def stream(*, seed: int = 0, kinds: Sequence[str] = KINDS) -> Iterator[Sentence]:
+    """Distinct sentences without end, the kinds in turn; the same seed gives the same ones.
+
+    Raises:
+        InputError: an unknown kind, or none.
+    """
     unknown = [kind for kind in kinds if kind not in _MAKERS]
     if unknown or not kinds:
         raise InputError(f"kinds of sentences are {', '.join(KINDS)}; {unknown[0] if unknown else 'none'!r} was given")
-    if count < 0:
-        raise InputError(f"{count} sentences cannot be made; ask for 0 or more")
-    rng = random.Random(f"sentences {seed}")
-    made: dict[str, Sentence] = {}
-    while len(made) < count:
+    return _stream(random.Random(f"sentences {seed}"), kinds)
+
+
+def _stream(rng: random.Random, kinds: Sequence[str]) -> Iterator[Sentence]:
+    made: set[str] = set()
+    while True:
         kind = kinds[len(made) % len(kinds)]
         text = _MAKERS[kind](rng)
         text = text[0].upper() + text[1:]
-        made.setdefault(text, Sentence(text, kind))
-    return list(made.values())
+        if text not in made:
+            made.add(text)
+            yield Sentence(text, kind)
 
 
 def _article(word: str) -> str:

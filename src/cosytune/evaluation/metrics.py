@@ -44,7 +44,7 @@ class PaceLimits:
 
 
 PACE_LETTERS = PaceLimits(slowest=5.0, fastest=30.0, slack_seconds=1.5)
-"""Letters and digits of alphabetic scripts. Measured on the read sentences of two voices: 8 to 21 a second."""
+"""Letters and digits of alphabetic scripts. Read sentences of two voices have 10 to 20 a second."""
 
 PACE_CHINESE = PaceLimits(slowest=1.8, fastest=10.0, slack_seconds=1.5)
 """Characters of Chinese, each a syllable: read speech has 3 to 7 a second."""

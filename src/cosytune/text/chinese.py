@@ -13,8 +13,13 @@ __all__ = ["chinese_rules", "read_chinese", "read_japanese"]
 
 _DIGITS = "零一二三四五六七八九"
 _CURRENCIES = {"$": "美元", "€": "欧元", "£": "英镑", "¥": "元", "￥": "元", "₩": "韩元", "₹": "卢比"}
+_SCALES = {"k": "千", "K": "千", "M": "百万", "B": "十亿"}
 _UNITS = {"kWh": "千瓦时", "kW": "千瓦", "W": "瓦", "V": "伏", "g": "克", "L": "升", "l": "升", "dB": "分贝"}
 _UNITS |= {"Hz": "赫兹", "kHz": "千赫兹", "MHz": "兆赫兹", "GHz": "吉赫兹"}
+
+
+def _without_commas(match: re.Match[str]) -> str:
+    return match[0].replace(",", "")
 
 
 class _Rule(NamedTuple):
@@ -27,10 +32,10 @@ def _say_digits(text: str) -> str:
 
 
 def _say_money(match: re.Match[str]) -> str:
-    sign, amount, scale = match["sign"], match["amount"], match["scale"] or ""
+    scale = match["scale"] or ""
     # "￥99元" names the currency twice
-    named = "" if match["named"] else _CURRENCIES[sign]
-    return f"{amount}{scale}{named}"
+    currency = "" if match["named"] is not None else _CURRENCIES[match["sign"]]
+    return f"{match['amount']}{_SCALES.get(scale, scale)}{currency}"
 
 
 def _say_version(match: re.Match[str]) -> str:
@@ -44,13 +49,15 @@ def _say_year_span(match: re.Match[str]) -> str:
     return f"{_say_digits(match[1])}到{_say_digits(match[2])}"
 
 
+_THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
+
 # In order. What the grammar reads wrongly (thousands, versions, long and grouped digits, dashes, some units), brought
 # into a form it reads rightly or read here.
 _BEFORE_GRAMMAR = (
-    _Rule(re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])"), lambda match: match[0].replace(",", "")),
+    _Rule(_THOUSANDS, _without_commas),
     _Rule(
         re.compile(
-            r"(?P<sign>[$€£¥￥₩₹])\s?(?P<amount>\d+(?:\.\d+)?)\s?(?P<scale>[十百千]?[万亿]|百|千)?(?P<named>(?=元|块|人民币))?"
+            r"(?P<sign>[$€£¥￥₩₹])\s?(?P<amount>\d+(?:\.\d+)?)\s?(?P<scale>[十百千]?[万亿]|百|千|[kKMB](?![A-Za-z]))?(?P<named>(?=元|块|人民币))?"
         ),
         _say_money,
     ),
@@ -67,7 +74,8 @@ _BEFORE_GRAMMAR = (
     _Rule(re.compile(r"(第\d{1,6})\s?[-–—~～]\s?(?=\d)"), r"\1到"),
     _Rule(re.compile(r"(?<=\d)\s?[–—～]\s?(?=\d)"), "到"),
     _Rule(re.compile(r"(?<=[A-Za-z])-(?=\d)"), " "),
-    _Rule(re.compile(r"(?<![\w.])[-−](?=\d+(?:\.\d+)?\s?(?:℃|°C|度))"), "零下"),
+    _Rule(re.compile(r"(?<![A-Za-z])N[Oo]\.\s?(?=\d)"), "第"),
+    _Rule(re.compile(r"(?<![A-Za-z0-9.])[-−](?=\d+(?:\.\d+)?\s?(?:℃|°C|度))"), "零下"),
     _Rule(re.compile(r"(\d+(?:\.\d+)?)‰"), r"千分之\1"),
     _Rule(
         re.compile(rf"(?<=\d)\s?({'|'.join(sorted(_UNITS, key=len, reverse=True))})(?![A-Za-z0-9/²³])"),
@@ -95,7 +103,7 @@ def _read_chinese(text: str) -> str:
 
 
 def read_chinese(text: str) -> str:
-    """Write the numbers, dates, times, sums and measures of a Chinese text as Chinese words; addresses stay as they are."""
+    """Write the numbers, dates, times, sums and measures of a Chinese text as words; addresses stay as they are."""
     if not _DIGIT.search(text):
         return text
     return _outside_addresses(text, _read_chinese)
@@ -105,7 +113,7 @@ def read_japanese(text: str) -> str:
     """Write the numbers of a Japanese text as Japanese words (wetext's grammar); addresses stay as they are."""
     if not _DIGIT.search(text):
         return text
-    return _outside_addresses(text, partial(read_stretches, language="ja"))
+    return _outside_addresses(_THOUSANDS.sub(_without_commas, text), partial(read_stretches, language="ja"))
 
 
 _INNER_STOP = re.compile(r"(?<![0-9A-Za-z])\.|\.(?![0-9A-Za-z])")

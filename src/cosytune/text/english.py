@@ -1,8 +1,8 @@
 """Reading English text aloud: numbers, dates, times, sums of money, measures and abbreviations as words.
 
-wetext's English grammar drops the leading "one" of thousands, splits 1234 birds into twelve thirty-four, reads 1990s as
-seconds and 5 m as minutes, says "oh" for zero and fails on `#1`, `+1 555` and two spaces in a row. So the rules below read
-all that themselves and leave it what it reads well: web addresses and fractions.
+wetext's English grammar drops the leading "one" of thousands, splits 1234 birds into twelve thirty-four, reads 1990s
+as seconds and 5 m as minutes, says "oh" for zero and fails on `#1`, `+1 555` and two spaces in a row. So the rules
+below read all that themselves and leave it what it reads well: web addresses and fractions.
 """
 
 from __future__ import annotations
@@ -11,94 +11,29 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
+from cosytune.text.english_words import (
+    ABBREVIATIONS,
+    COUNTRIES,
+    CURRENCIES,
+    DAY,
+    IDIOMS,
+    MONTH,
+    MONTH_NAMES,
+    MONTHS,
+    NO_PLURALS,
+    NUMBER,
+    PLURALS,
+    SCALE_WORDS,
+    SCALES,
+    SIGNS,
+    UNIT,
+    UNITS,
+    YEAR,
+)
 from cosytune.text.grammar import read_with_grammar
 from cosytune.text.spelling import cardinal, decade, digits, number, ordinal, year
 
-__all__ = ["ABBREVIATIONS", "read_english"]
-
-_MONTHS = (
-    "January February March April May June July August September October November December".split()
-)  # index + 1 is the number of the month
-_MONTH = "|".join(f"{month[:3]}(?:{month[3:]}|t?\\.?)" if month != "May" else "May" for month in _MONTHS)
-_MONTH_NAMES = {month[:3]: month for month in _MONTHS}
-_YEAR = r"1[1-9]\d\d|20\d\d"
-_DAY = r"3[01]|[12]\d|0?[1-9]"
-_NUMBER = r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
-
-# one, many, one hundredth, many hundredths
-_CURRENCIES = {
-    "$": ("dollar", "dollars", "cent", "cents"),
-    "£": ("pound", "pounds", "penny", "pence"),
-    "€": ("euro", "euros", "cent", "cents"),
-    "¥": ("yen", "yen", "sen", "sen"),
-    "￥": ("yuan", "yuan", "fen", "fen"),
-    "₹": ("rupee", "rupees", "paisa", "paise"),
-    "₩": ("won", "won", "jeon", "jeon"),
-}
-_COUNTRIES = {"US": "US ", "CA": "Canadian ", "AU": "Australian ", "NZ": "New Zealand ", "HK": "Hong Kong "}
-_SCALES = {"k": "thousand", "m": "million", "mn": "million", "b": "billion", "bn": "billion", "tn": "trillion"}
-_SCALE_WORDS = "hundred|thousand|million|billion|trillion"
-
-_UNITS: dict[str, tuple[str, str]] = {
-    **{unit: (f"{name}meter", f"{name}meters") for unit, name in (("km", "kilo"), ("cm", "centi"), ("mm", "milli"))},
-    **{unit: (f"{name}gram", f"{name}grams") for unit, name in (("kg", "kilo"), ("mg", "milli"), ("g", ""))},
-    **{unit: (name, name) for unit, name in (("Hz", "hertz"), ("kHz", "kilohertz"), ("MHz", "megahertz"))},
-    **{unit: (f"{name}byte", f"{name}bytes") for unit, name in (("kB", "kilo"), ("KB", "kilo"), ("MB", "mega"))},
-    **{unit: (f"{name}byte", f"{name}bytes") for unit, name in (("GB", "giga"), ("TB", "tera"))},
-    **{unit: (f"{name}watt", f"{name}watts") for unit, name in (("W", ""), ("kW", "kilo"), ("MW", "mega"))},
-    **{unit: ("milliliter", "milliliters") for unit in ("ml", "mL")},
-    **{unit: ("liter", "liters") for unit in ("l", "L")},
-    **{unit: ("pound", "pounds") for unit in ("lb", "lbs")},
-    **{unit: ("hour", "hours") for unit in ("h", "hr", "hrs")},
-    **{unit: ("minute", "minutes") for unit in ("min", "mins")},
-    **{unit: ("second", "seconds") for unit in ("s", "sec", "secs")},
-    **{unit: ("kilometer per hour", "kilometers per hour") for unit in ("km/h", "kph")},
-    **{unit: ("degree Celsius", "degrees Celsius") for unit in ("°C", "℃")},
-    **{unit: ("degree Fahrenheit", "degrees Fahrenheit") for unit in ("°F", "℉")},
-    "GHz": ("gigahertz", "gigahertz"),
-    "kWh": ("kilowatt hour", "kilowatt hours"),
-    "m": ("meter", "meters"),
-    "m/s": ("meter per second", "meters per second"),
-    "mph": ("mile per hour", "miles per hour"),
-    "mi": ("mile", "miles"),
-    "ft": ("foot", "feet"),
-    "yd": ("yard", "yards"),
-    "oz": ("ounce", "ounces"),
-    "ms": ("millisecond", "milliseconds"),
-    "dB": ("decibel", "decibels"),
-    "V": ("volt", "volts"),
-    "kcal": ("kilocalorie", "kilocalories"),
-    "rpm": ("revolution per minute", "revolutions per minute"),
-    "°": ("degree", "degrees"),
-    "%": ("percent", "percent"),
-}
-for _power, _name in (("²", "square"), ("³", "cubic")):
-    for _unit in ("km", "m", "cm", "mm"):
-        _UNITS[_unit + _power] = (f"{_name} {_UNITS[_unit][0]}", f"{_name} {_UNITS[_unit][1]}")
-_UNIT = "|".join(re.escape(unit) for unit in sorted(_UNITS, key=len, reverse=True))
-
-ABBREVIATIONS = {
-    "Mr.": "Mister",
-    "Mrs.": "Missus",
-    "Dr.": "Doctor",
-    "Prof.": "Professor",
-    "Gen.": "General",
-    "Capt.": "Captain",
-    "Lt.": "Lieutenant",
-    "Mt.": "Mount",
-    "Jr.": "Junior",
-    "Sr.": "Senior",
-    "vs.": "versus",
-    "approx.": "approximately",
-    "e.g.": "for example",
-    "i.e.": "that is",
-    "etc.": "et cetera",
-}
-"""Abbreviations with a full stop that is no sentence end, and how they are read."""
-
-_MATHS = {"+": "plus", "=": "equals", "×": "times", "x": "times", "*": "times", "÷": "divided by"}
-_UNCOUNTED = frozenset("is was has as its his this us does yes plus versus".split())
-_COUNTED = frozenset("people men women children feet teeth mice sheep fish percent hundred thousand million".split())
+__all__ = ["read_english"]
 
 
 class _Rule(NamedTuple):
@@ -120,9 +55,9 @@ def _say_address(match: re.Match[str]) -> str:
 def _say_date(match: re.Match[str]) -> str:
     named = match.groupdict()
     month = named["month"]
-    month = _MONTHS[int(month) - 1] if month.isdecimal() else _MONTH_NAMES[month[:3]]
+    month = MONTHS[int(month) - 1] if month.isdecimal() else MONTH_NAMES[month[:3]]
     said = f"{month} {ordinal(int(named['day']))}"
-    if named.get("the") is not None:
+    if "the" in named:
         said = f"{named['the'] or 'the '}{ordinal(int(named['day']))} of {month}"
     if figures := named.get("year"):
         said += f", {year(int(figures) if len(figures) == 4 else 2000 + int(figures))}"
@@ -145,12 +80,12 @@ def _say_time(match: re.Match[str]) -> str:
 
 
 def _say_money(match: re.Match[str]) -> str:
-    one, many, cent, cents = _CURRENCIES[match["sign"]]
-    country = _COUNTRIES.get(match["country"] or "", "")
+    one, many, cent, cents = CURRENCIES[match["sign"]]
+    country = COUNTRIES.get(match["country"] or "", "")
     minus = "minus " if match["minus"] else ""
     amount, scale = match["amount"], match["scale"]
     if scale:
-        return f"{minus}{number(amount)} {_SCALES.get(scale.lower(), scale)} {country}{many}"
+        return f"{minus}{number(amount)} {SCALES.get(scale.lower(), scale)} {country}{many}"
     whole, _, fraction = amount.replace(",", "").partition(".")
     if len(fraction) not in (0, 2):
         return f"{minus}{number(amount)} {country}{many}"
@@ -164,7 +99,7 @@ def _say_money(match: re.Match[str]) -> str:
 
 
 def _say_money_behind(match: re.Match[str]) -> str:
-    one, many = _CURRENCIES[match["sign"]][:2]
+    one, many = CURRENCIES[match["sign"]][:2]
     return f"{number(match['amount'])} {one if match['amount'] == '1' else many}"
 
 
@@ -181,7 +116,7 @@ def _say_version(match: re.Match[str]) -> str:
 
 
 def _say_measure(match: re.Match[str]) -> str:
-    one, many = _UNITS[match["unit"]]
+    one, many = UNITS[match["unit"]]
     return f"{number(match['amount'])} {one if match['amount'] == '1' else many}"
 
 
@@ -189,7 +124,7 @@ def _say_year_or_number(match: re.Match[str]) -> str:
     """Four figures: a year after a word like "in", a count before a plural, else a year from 1500 on."""
     value = int(match["value"])
     following = (match["following"] or "").lower()
-    counted = following in _COUNTED or (following.endswith("s") and following not in _UNCOUNTED)
+    counted = following in PLURALS or (following.endswith("s") and following not in NO_PLURALS)
     is_year = bool(match["cue"]) if value < 1500 or counted else True
     if value < 1500 and counted:
         is_year = False
@@ -224,24 +159,23 @@ _BEFORE_NUMBERS = (
         _say_address,
     ),
     _Rule(
-        re.compile(rf"{_ALONE}(?P<year>{_YEAR})-(?P<month>1[0-2]|0[1-9])-(?P<day>3[01]|[12]\d|0[1-9])(?![\w-])"),
+        re.compile(rf"{_ALONE}(?P<year>{YEAR})-(?P<month>1[0-2]|0[1-9])-(?P<day>3[01]|[12]\d|0[1-9])(?![\w-])"),
         _say_date,
     ),
     _Rule(
-        re.compile(rf"{_ALONE}(?P<month>1[0-2]|0?[1-9])/(?P<day>{_DAY})/(?P<year>(?:19|20)\d\d|\d\d)(?![\w/])"),
+        re.compile(rf"{_ALONE}(?P<month>1[0-2]|0?[1-9])/(?P<day>{DAY})/(?P<year>(?:19|20)\d\d|\d\d)(?![\w/])"),
+        _say_date,
+    ),
+    _Rule(
+        re.compile(rf"\b(?P<month>{MONTH}) (?P<day>{DAY})(?:st|nd|rd|th)?(?:,? (?P<year>{YEAR}))?(?![\w:%/]|[.,]\d)"),
         _say_date,
     ),
     _Rule(
         re.compile(
-            rf"\b(?P<month>{_MONTH}) (?P<day>{_DAY})(?:st|nd|rd|th)?(?:,? (?P<year>{_YEAR}))?(?![\w:%/]|[.,]\d)"
+            rf"{_ALONE}(?P<the>[Tt]he )?(?P<day>{DAY})(?:st|nd|rd|th)?(?: of)? (?P<month>{MONTH})"
+            rf"(?:,? (?P<year>{YEAR}))?(?!\w)"
         ),
         _say_date,
-    ),
-    _Rule(
-        re.compile(
-            rf"{_ALONE}(?P<the>[Tt]he )?(?P<day>{_DAY})(?:st|nd|rd|th)?(?: of)? (?P<month>{_MONTH})(?:,? (?P<year>{_YEAR}))?(?!\w)"
-        ),
-        lambda match: _say_date(match) if match["the"] else _say_date(match).replace(", ", " ", 1),
     ),
     _Rule(
         re.compile(
@@ -253,15 +187,16 @@ _BEFORE_NUMBERS = (
     ),
     _Rule(re.compile(r"(?<![\w.])\d{1,4}(?:\.\d{1,4}){2,}(?![\w.]\d|\d)"), _say_version),
     _Rule(re.compile(r"(?<=[vV])\d{1,4}(?:\.\d{1,4})+"), lambda match: " " + _say_version(match)),
-    _Rule(re.compile(r"\b(24/7|9/11)\b"), lambda match: {"24/7": "twenty-four seven", "9/11": "nine eleven"}[match[0]]),
+    _Rule(re.compile(rf"(?<![\w/.])(?:{'|'.join(IDIOMS)})(?![\w/])"), lambda match: IDIOMS[match[0]]),
     _Rule(
         re.compile(r"(?<![\w.])(\d)['’′] ?(\d{1,2})(?:[\"”″]|'')"),
         lambda match: f"{cardinal(int(match[1]))} foot {cardinal(int(match[2]))}",
     ),
     _Rule(
-        re.compile(rf"(?<![\w.-])({_YEAR}) ?[-–] ?({_YEAR})(?![\w-])"),
+        re.compile(rf"(?<![\w.-])({YEAR}) ?[-–] ?({YEAR})(?![\w-])"),
         lambda match: f"{year(int(match[1]))} to {year(int(match[2]))}",
     ),
+    _Rule(re.compile(rf"([$£€])({NUMBER}) ?[-–—] ?(?={NUMBER})"), r"\2 to \1"),
     _Rule(re.compile(r"(\d(?: ?[ap]\.?m\.?|%)?) ?[-–—] ?(?=[$£€]?\d)"), r"\1 to "),
     _Rule(
         re.compile(
@@ -272,10 +207,10 @@ _BEFORE_NUMBERS = (
     ),
     _Rule(re.compile(rf"(?<![\w:.,])(?P<hour>1[0-2]|0?\d)(?:\.(?P<minute>[0-5]\d))? ?(?P<half>{_HALF})"), _say_time),
     _Rule(
-        re.compile(rf"{_MONEY}(?P<amount>{_NUMBER})(?: ?(?P<scale>{_SCALE_WORDS}|bn|mn|tn|[kKmMbB])(?!\w))?"),
+        re.compile(rf"{_MONEY}(?P<amount>{NUMBER})(?: ?(?P<scale>{SCALE_WORDS}|bn|mn|tn|[kKmMbB])(?!\w))?"),
         _say_money,
     ),
-    _Rule(re.compile(rf"{_ALONE}(?P<amount>{_NUMBER})\s?(?P<sign>[€£])(?!\w)"), _say_money_behind),
+    _Rule(re.compile(rf"{_ALONE}(?P<amount>{NUMBER})\s?(?P<sign>[€£])(?!\w)"), _say_money_behind),
 )
 
 _NUMBERS = (
@@ -291,10 +226,12 @@ _NUMBERS = (
     ),
     _Rule(re.compile(r"(?:\bNo\. ?|\bno\. |(?<!\w)# ?)(?=\d)"), "number "),
     _Rule(re.compile(r"(?<=\d)\^(?=\d)"), " to the power of "),
-    _Rule(re.compile(r"(?<=\d) ?([+=×x*÷]) ?(?=\d)"), lambda match: f" {_MATHS[match[1]]} "),
+    _Rule(re.compile(r"(?<=\d) ?([+=×x*÷]) ?(?=\d)"), lambda match: f" {SIGNS[match[1]]} "),
+    _Rule(re.compile(r"(?<=\d)x(?!\w)"), " times"),
+    _Rule(re.compile(r"(?<=\d)k(?!\w)"), " thousand"),
     _Rule(re.compile(r"(?<=[A-Za-z])[-–](?=\d)"), " "),
     _Rule(re.compile(r"(?<![\w.,)])[-−](?=\.?\d)"), "minus "),
-    _Rule(re.compile(rf"(?<![\w.,/])(?P<amount>{_NUMBER}) ?(?P<unit>{_UNIT})(?![\w/²³°'’])"), _say_measure),
+    _Rule(re.compile(rf"(?<![\w.,/])(?P<amount>{NUMBER}) ?(?P<unit>{UNIT})(?![\w/²³°'’])"), _say_measure),
     _Rule(re.compile(r"(?<![\w.,/])(?:\d{1,3} )?\d{1,3}/\d{1,3}(?![\w/]|\.\d)"), _say_fraction),
     _Rule(
         re.compile(r"(?<![\w.,])(\d{1,2}):(\d{1,2})(?![\w:])"),
@@ -302,20 +239,22 @@ _NUMBERS = (
     ),
     _Rule(
         re.compile(
-            r"(?P<cue>\b(?i:in|since|by|until|till|before|after|during|circa|year|from|of) )?(?<![\w.,-])(?P<value>1\d{3}|20\d\d)"
+            r"(?P<cue>\b(?i:in|since|by|until|till|before|after|during|circa|year|from|of) )?"
+            r"(?<![\w.,-])(?P<value>1\d{3}|20\d\d)"
             r"(?!\w|[,.]\d)(?= (?P<following>[A-Za-z]{1,30})|)"
         ),
         _say_year_or_number,
     ),
-    _Rule(re.compile(rf"(?<![\w.]){_NUMBER}(?!\w)"), lambda match: number(match[0])),
-    _Rule(re.compile(r"\d+"), _say_rest),
+    _Rule(re.compile(rf"(?<![\w.]){NUMBER}(?!\w)"), lambda match: number(match[0])),
+    _Rule(re.compile(r"\d+(?:\.\d+)?"), _say_rest),
 )
 
 _ABBREVIATION = re.compile("|".join(rf"(?<![\w.]){re.escape(short)}" for short in ABBREVIATIONS))
 _SAINT = re.compile(r"\bSt\. (?=[A-Z])")
 _AMPERSAND = re.compile(r"(?<=\w) ?& ?(?=\w)")
 _VULGAR_FRACTION = re.compile(r"(\d?)([½⅓⅔¼¾⅛⅜⅝⅞])")
-_FRACTIONS = dict(zip("½⅓⅔¼¾⅛⅜⅝⅞", "1/2 1/3 2/3 1/4 3/4 1/8 3/8 5/8 7/8".split(), strict=True))
+_FRACTION_FORMS = "1/2 1/3 2/3 1/4 3/4 1/8 3/8 5/8 7/8"
+_FRACTIONS = dict(zip("½⅓⅔¼¾⅛⅜⅝⅞", _FRACTION_FORMS.split(), strict=True))
 _POWERS = str.maketrans({"²": " squared", "³": " cubed"})
 
 

@@ -1,8 +1,8 @@
 """The finite-state grammars of wetext, handed only what they can take.
 
-wetext 0.1.8 takes quadratic time in the length of its input, fails an assertion on characters it does not know, escapes
-quotation marks and strips white space. So texts go through it in short stretches, and a stretch it cannot read comes back
-unread (`None`).
+wetext 0.1.8 takes quadratic time in the length of its input, fails an assertion on characters it does not know,
+escapes quotation marks and strips white space. So texts go through it in short stretches, and a stretch it cannot read
+comes back unread (`None`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _grammar(language: str) -> Callable[[str], str]:
     from wetext import Normalizer  # loading its grammars takes a third of a second: only when a number is met
 
     normalizer = Normalizer(lang=language, operator="tn", remove_erhua=False)
-    return normalizer.normalize  # type: ignore[no-any-return]
+    return normalizer.normalize
 
 
 def read_with_grammar(stretch: str, language: str) -> str | None:

@@ -1,24 +1,26 @@
 """Numbers as English words: cardinals, ordinals, years, digits, decimals.
 
-`cardinal(n, comma=", ")` writes what `inflect.number_to_words` writes (a test holds the two together); importing inflect
-takes more than a second, so it is not used at run time.
+`cardinal(n, comma=", ")` writes what `inflect.number_to_words` writes (a test holds the two together); importing
+inflect takes more than a second, so it is not used at run time.
 """
 
 from __future__ import annotations
 
 import re
 
-__all__ = ["SCALES", "cardinal", "decade", "digits", "number", "ordinal", "year"]
+__all__ = ["cardinal", "decade", "digits", "number", "ordinal", "year"]
 
-_SMALL = (
+_SMALL_WORDS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
     " eighteen nineteen"
-).split()
-_TENS = "_ _ twenty thirty forty fifty sixty seventy eighty ninety".split()
-SCALES = (
-    "",
-    *"thousand million billion trillion quadrillion quintillion sextillion septillion octillion nonillion decillion".split(),
 )
+_SMALL = _SMALL_WORDS.split()
+_TENS_WORDS = "twenty thirty forty fifty sixty seventy eighty ninety"
+_TENS = _TENS_WORDS.split()
+_SCALE_WORDS = (
+    "thousand million billion trillion quadrillion quintillion sextillion septillion octillion nonillion decillion"
+)
+_SCALES = ["", *_SCALE_WORDS.split()]
 _IRREGULAR_ORDINALS = {
     "one": "first",
     "two": "second",
@@ -28,17 +30,16 @@ _IRREGULAR_ORDINALS = {
     "nine": "ninth",
     "twelve": "twelfth",
 }
-_LARGEST = 10 ** (3 * len(SCALES))
+_LARGEST = 10 ** (3 * len(_SCALES))
 # Nobody says more digits than these as one number.
 _LONGEST_NUMBER = 15
 
 
 def _below_thousand(value: int) -> str:
     hundreds, rest = divmod(value, 100)
-    if rest < 20:
-        tail = _SMALL[rest]
-    else:
-        tail = _TENS[rest // 10] + (f"-{_SMALL[rest % 10]}" if rest % 10 else "")
+    tail = _SMALL[rest] if rest < 20 else _TENS[rest // 10 - 2]
+    if rest > 20 and rest % 10:
+        tail += f"-{_SMALL[rest % 10]}"
     if not hundreds:
         return tail
     return f"{_SMALL[hundreds]} hundred" + (f" and {tail}" if rest else "")
@@ -57,7 +58,7 @@ def cardinal(value: int, comma: str = " ") -> str:
     while rest:
         rest, group = divmod(rest, 1000)
         if group:
-            groups.append(f"{_below_thousand(group)} {SCALES[scale]}".strip())
+            groups.append(f"{_below_thousand(group)} {_SCALES[scale]}".strip())
         scale += 1
     groups.reverse()
     # "one thousand and five", but "one thousand, one hundred"
@@ -94,7 +95,7 @@ def number(text: str) -> str:
 
 
 def year(value: int) -> str:
-    """How a year of four figures is said: 1905 `nineteen oh five`, 2005 `two thousand and five`, 2024 `twenty twenty-four`."""
+    """A year of four figures: 1905 `nineteen oh five`, 2005 `two thousand and five`, 2024 `twenty twenty-four`."""
     century, rest = divmod(value, 100)
     if value % 1000 < 10:
         return cardinal(value)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from cosytune.errors import InputError
-from cosytune.text.english import ABBREVIATIONS
+from cosytune.text.english_words import ABBREVIATIONS
 
 __all__ = ["SplitLimits", "split_sentences"]
 
@@ -19,8 +19,8 @@ _REFERENCE_MARKS = {True: frozenset("。？！；：、.?!;"), False: frozenset(
 class SplitLimits:
     """How long a piece may be, in the measure of the language (characters, or tokens of the model's tokenizer).
 
-    Pieces are joined up to `maximum`. The reference starts a new piece only when the one before is longer than `minimum`;
-    a rest shorter than `merge_below` is glued to its neighbour, so that nothing shorter is spoken alone without need.
+    Pieces are joined up to `maximum`. The reference starts a new piece only when the one before is longer than
+    `minimum`; a rest shorter than `merge_below` is glued to its neighbour: very short pieces are spoken badly.
     """
 
     maximum: int = 80
@@ -53,12 +53,12 @@ def split_sentences(
 
     Args:
         text: normalised text.
-        chinese: measure in characters and end with `。` (Chinese, Japanese); else measure with `length` and end with `.`.
+        chinese: measure in characters and end with `。` (Chinese, Japanese); else use `length` and end with `.`.
         length: number of tokens of a text in the model's tokenizer.
         limits: the default limits are the reference's.
-        hard_limit: no piece longer than `limits.hard_maximum` (except one single character that is), and joined together
-            the pieces are the text and at most one final mark. False: the reference's rules (section 2.4), which drop
-            marks that follow a mark, never cut a long sentence and join the wrong ones.
+        hard_limit: no piece longer than `limits.hard_maximum` (except one single character that is), and joined
+            together the pieces are the text and at most one final mark. False: the reference's rules (section 2.4),
+            which drop marks that follow a mark, never cut a long sentence and join without end what is short.
         keep_inner_stops: full stops and colons between letters or digits, and those of abbreviations and initials, end
             no sentence (only with `hard_limit`).
     """
@@ -90,7 +90,7 @@ def _sentences_as_reference(text: str, chinese: bool) -> list[str]:
             pieces.append(text[start : index + 1])
         start = index + 1
         # the reference fails when there is no piece yet; then the quotation mark starts the next one
-        if text[start : start + 1] in ('"', "”") and text[start : start + 1] and pieces:
+        if pieces and text[start : start + 1] in ('"', "”"):
             pieces[-1] += text[start]
             start += 1
     return pieces
@@ -99,12 +99,16 @@ def _sentences_as_reference(text: str, chinese: bool) -> list[str]:
 def _join_as_reference(pieces: list[str], measure: Callable[[str], int], limits: SplitLimits) -> list[str]:
     joined: list[str] = []
     current = ""
+    size = 0
     for piece in pieces:
-        if measure(current + piece) > limits.maximum and measure(current) > limits.minimum:
+        whole = measure(current + piece)
+        if whole > limits.maximum and size > limits.minimum:
             joined.append(current)
             current = ""
+            whole = measure(piece)
         current += piece
-    if current and joined and measure(current) < limits.merge_below:
+        size = whole
+    if current and joined and size < limits.merge_below:
         joined[-1] += current
     elif current:
         joined.append(current)
@@ -113,7 +117,7 @@ def _join_as_reference(pieces: list[str], measure: Callable[[str], int], limits:
 
 # --- the rules with a hard limit ------------------------------------------------------------------------------------
 
-# Sentence ends of the scripts a multilingual model meets; the last six are Arabic, Urdu, Hindi, Armenian, Ethiopic, Khmer.
+# Sentence ends of the scripts a multilingual model meets, also of Arabic, Urdu, Hindi, Armenian, Ethiopic and Khmer.
 _MARKS = "。？！；：.?!;:…｡؟۔।։።។"
 _CLOSERS = "\"'”’»」』）)\\]】》〉"
 _END = re.compile(rf"[{_MARKS}]+[{_CLOSERS}]*")
@@ -163,12 +167,8 @@ def _cut_long(pieces: Iterable[str], measure: Callable[[str], int], maximum: int
         for clause in _CLAUSE.findall(piece):
             if _fits(clause, measure, maximum):
                 yield clause
-                continue
-            for word in _WORD.findall(clause):
-                if _fits(word, measure, maximum):
-                    yield word
-                else:
-                    yield from _cut_word(word, measure, maximum)
+            else:
+                yield from _cut_clause(clause, measure, maximum)
 
 
 def _fits(piece: str, measure: Callable[[str], int], maximum: int) -> bool:
@@ -176,7 +176,34 @@ def _fits(piece: str, measure: Callable[[str], int], maximum: int) -> bool:
     return len(piece) <= 16 * maximum and measure(piece) <= maximum
 
 
+def _cut_clause(clause: str, measure: Callable[[str], int], maximum: int) -> Iterator[str]:
+    parts: list[str] = []
+    size = 0
+    for word in _WORD.findall(clause):
+        for part in _cut_word(word, measure, maximum):
+            # Adding up the lengths of words saves tokenising each beginning again; the sum is not quite the length of
+            # the whole, so that is measured at the end.
+            more = measure(part)
+            if size + more > maximum:
+                yield from _checked(parts, measure, maximum)
+                parts, size = [], 0
+            parts.append(part)
+            size += more
+    yield from _checked(parts, measure, maximum)
+
+
+def _checked(parts: list[str], measure: Callable[[str], int], maximum: int) -> Iterator[str]:
+    whole = "".join(parts)
+    if whole and measure(whole) <= maximum:
+        yield whole
+    else:
+        yield from parts
+
+
 def _cut_word(word: str, measure: Callable[[str], int], maximum: int) -> Iterator[str]:
+    if _fits(word, measure, maximum):
+        yield word
+        return
     start = 0
     while start < len(word):
         size = maximum
@@ -191,7 +218,7 @@ def _cut_word(word: str, measure: Callable[[str], int], maximum: int) -> Iterato
 
 
 def _whole_character(word: str, start: int, end: int) -> int:
-    """`end`, moved left so that accents and joined signs stay with their letter (not past `start`, at most 8 places)."""
+    """`end` moved left (at most 8 places, not to `start`) so that accents and joined signs stay with their letter."""
     for place in range(end, max(start, end - 8), -1):
         if place >= len(word) or not (unicodedata.combining(word[place]) or word[place] in "\u200c\u200d\ufe0e\ufe0f"):
             return place
@@ -200,19 +227,40 @@ def _whole_character(word: str, start: int, end: int) -> int:
 
 def _join(pieces: Iterable[str], measure: Callable[[str], int], limits: SplitLimits) -> list[str]:
     """Join in order up to `maximum`; what is shorter than `merge_below` may be glued up to `hard_maximum`."""
-    joined: list[str] = []
-    current = ""
+    joined: list[_Run] = []
     for piece in pieces:
-        if current:
-            together = measure(current + piece)
-            short = measure(current) < limits.merge_below
-            if together > (limits.hard_maximum if short else limits.maximum):
-                joined.append(current)
-                current = ""
-        current += piece
-    if current and joined and measure(current) < limits.merge_below:
-        last = joined[-1] + current
-        if measure(last) <= limits.hard_maximum:
-            joined[-1] = last
-            return joined
-    return [*joined, current] if current else joined
+        new = _Run([piece], measure(piece))
+        if joined:
+            last = joined[-1]
+            limit = limits.hard_maximum if last.size < limits.merge_below else limits.maximum
+            if last.take(new, measure, limit):
+                continue
+        joined.append(new)
+    if (
+        len(joined) > 1
+        and joined[-1].size < limits.merge_below
+        and joined[-2].take(joined[-1], measure, limits.hard_maximum)
+    ):
+        joined.pop()
+    return [text for run in joined for text in _checked(run.pieces, measure, limits.hard_maximum)]
+
+
+@dataclass
+class _Run:
+    """Pieces to be spoken together and the sum of their lengths, or the length of the whole once that was measured."""
+
+    pieces: list[str]
+    size: int
+
+    def take(self, other: _Run, measure: Callable[[str], int], limit: int) -> bool:
+        """Append another run if the whole stays within `limit`."""
+        size = self.size + other.size
+        if size > limit:
+            if size > 2 * limit:
+                return False
+            size = measure("".join([*self.pieces, *other.pieces]))
+            if size > limit:
+                return False
+        self.pieces += other.pieces
+        self.size = size
+        return True

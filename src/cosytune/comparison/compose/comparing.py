@@ -11,8 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from cosytune import __version__
-from cosytune.comparison.plan import COPY, RECORDINGS, Arm, ComparisonPlan, ComparisonResult
 from cosytune.comparison.compose.systems import SystemJob, SystemScores, offline_judges, run_system, sentences_of
+from cosytune.comparison.plan import COPY, RECORDINGS, Arm, ComparisonPlan, ComparisonResult
 from cosytune.comparison.verdict import give_verdict
 from cosytune.data.corpus import MARKER, Corpus
 from cosytune.data.prepare import prepare_corpus
@@ -78,12 +78,11 @@ def evaluate(model: Path, corpus: Corpus, output: Path, sentences: int, workers:
     loaded = read_model(model)
     corpus_features(corpus, loaded, reporter)
     chosen = tuple(clip.id for clip in sentences_of(corpus, sentences))
-    common = {"corpus": corpus.path, "seeds": (0,), "sentences": chosen, "workers": workers}
-    jobs = [
-        SystemJob(RECORDINGS, "recordings", None, folder=output / RECORDINGS, damage=True, **common),
-        SystemJob(COPY, "copy", model, folder=output / COPY, **common),
-        SystemJob(loaded.name, "model", model, folder=output / loaded.name, **common),
-    ]
+
+    def job(name: str, kind: str, path: Path | None, damage: bool = False) -> SystemJob:
+        return SystemJob(name, kind, path, corpus.path, output / name, (0,), chosen, workers, damage)
+
+    jobs = [job(RECORDINGS, "recordings", None, True), job(COPY, "copy", model), job(loaded.name, "model", model)]
     heard = _run_systems(jobs, workers, reporter)
     evaluation = _evaluation_of(corpus, chosen, heard)
     write_json(output / "evaluation.json", evaluation.to_json())
@@ -131,7 +130,9 @@ def _jobs(plan: ComparisonPlan, corpus: Corpus) -> list[SystemJob]:
     chosen = tuple(clip.id for clip in sentences_of(corpus, plan.sentences))
     folder = plan.output / "systems"
 
-    def job(name: str, kind: str, model: Path | None, place: str, seeds: Sequence[int], damage: bool = False) -> SystemJob:
+    def job(
+        name: str, kind: str, model: Path | None, place: str, seeds: Sequence[int], damage: bool = False
+    ) -> SystemJob:
         return SystemJob(name, kind, model, plan.corpus, folder / place, tuple(seeds), chosen, plan.workers, damage)
 
     jobs = [job(RECORDINGS, "recordings", None, RECORDINGS, [0], damage=True)]
@@ -167,8 +168,15 @@ def _merge_runs(plan: ComparisonPlan, heard: Sequence[SystemScores]) -> dict[str
     names = [job.name for job in _jobs(plan, Corpus(plan.corpus))]
     for name, found in zip(names, heard, strict=True):
         earlier = merged.get(name)
-        merged[name] = found if earlier is None else SystemScores(
-            earlier.scores + found.scores, earlier.samples + found.samples, earlier.failures + found.failures, earlier.damage
+        merged[name] = (
+            found
+            if earlier is None
+            else SystemScores(
+                earlier.scores + found.scores,
+                earlier.samples + found.samples,
+                earlier.failures + found.failures,
+                earlier.damage,
+            )
         )
     return merged
 

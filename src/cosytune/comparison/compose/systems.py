@@ -186,9 +186,7 @@ def _spoken(
 ) -> np.ndarray | None:
     try:
         if job.kind == "copy":
-            return synthesiser.resynthesise(
-                wave, rate, vector=synthesiser.model.voices.get(clip.speaker), seed=seed
-            )
+            return synthesiser.resynthesise(wave, rate, vector=synthesiser.model.voices.get(clip.speaker), seed=seed)
         return synthesiser.speak(Request(clip.text or "", clip.speaker, seed=seed, name=clip.id)).wave
     except InputError as error:
         failures.append(f"{job.name}: {error}")
@@ -207,6 +205,5 @@ def _references(corpus: Corpus, speaker: str) -> list[Recording]:
     own = [clip for clip in corpus.utterances("train") if clip.speaker == speaker]
     step = max(1, len(own) // REFERENCES)
     return [
-        Recording(*read_wave(Path(clip.audio), None, clip.start or 0.0, clip.end))
-        for clip in own[::step][:REFERENCES]
+        Recording(*read_wave(Path(clip.audio), None, clip.start or 0.0, clip.end)) for clip in own[::step][:REFERENCES]
     ]

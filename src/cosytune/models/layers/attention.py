@@ -108,7 +108,8 @@ class RelativeAttention(nn.Module):
             [B, Q, D].
         """
         scale = query.shape[-1] ** -0.5
-        by_offset = (query + self.position_bias.unsqueeze(1)) @ positions.transpose(-2, -1)
+        # Unlike a broadcast product, einsum does not copy the table (and its gradient) once per row of the batch.
+        by_offset = torch.einsum("bhqd,hkd->bhqk", query + self.position_bias.unsqueeze(1), positions)
         bias = align_offsets(by_offset * scale, key.shape[-2])
         if visible is not None:
             # Half the lowest number: adding a content score to it cannot overflow to -inf, which would make a row

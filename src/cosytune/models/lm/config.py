@@ -22,7 +22,7 @@ class LMConfig(PartConfig):
     """
 
     text_vocabulary: int = Field(ge=1)
-    speech_codebook: int = Field(ge=1)
+    speech_codebook: int = Field(ge=2)
     speaker_width: int = Field(ge=1)
     text_encoder: EncoderConfig
     decoder: EncoderConfig

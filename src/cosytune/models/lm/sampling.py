@@ -60,7 +60,9 @@ def nucleus(logits: Tensor, top_p: float, top_k: int) -> tuple[Tensor, Tensor]:
     Returns:
         ids int64 [K] and their probabilities [K] in the whole distribution (they do not add up to 1).
     """
-    probabilities, ids = logits.softmax(dim=-1).topk(min(top_k, logits.shape[-1]))
+    # A stable sort, not topk: half-precision logits tie often, and the lower id must then come first everywhere.
+    ordered = logits.softmax(dim=-1).sort(dim=-1, descending=True, stable=True)
+    probabilities, ids = ordered.values[:top_k], ordered.indices[:top_k]
     # A class is taken while what stands before it falls short of top_p.
     before = F.pad(probabilities.cumsum(dim=-1)[:-1], (1, 0))
     taken = before < top_p
