@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,12 +18,16 @@ __all__ = ["hash_file", "hash_json", "write_bytes", "write_folder", "write_json"
 def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` beside `path`, flush it to the disk and rename: a reader sees the old file or the whole new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with partial.open("wb") as out:
-        out.write(data)
-        out.flush()
-        os.fsync(out.fileno())
-    partial.replace(path)
+    partial = _beside(path, "partial")
+    try:
+        with partial.open("wb") as out:
+            out.write(data)
+            out.flush()
+            os.fsync(out.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def write_text(path: Path, text: str) -> None:
@@ -42,22 +47,34 @@ def write_json_lines(path: Path, values: Iterable[Any]) -> None:
 
 @contextmanager
 def write_folder(path: Path) -> Iterator[Path]:
-    """Fill a folder beside `path`; it takes the place of `path` only if the block ends without an error."""
+    """Fill a folder beside `path`; it takes the place of `path` only if the block ends without an error.
+
+    Raises:
+        NotADirectoryError: `path` is a file.
+    """
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(f"{path} is a file and a folder is to be written there; give another name")
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial, old = _beside(path, "partial"), _beside(path, "old")
+    for left_over in (partial, old):
+        shutil.rmtree(left_over, ignore_errors=True)
     partial.mkdir()
     try:
         yield partial
+        if path.exists():
+            path.rename(old)
+        partial.rename(path)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
+        if old.exists() and not path.exists():
+            old.rename(path)
         raise
-    old = path.with_name(f".{path.name}.{os.getpid()}.old")
     shutil.rmtree(old, ignore_errors=True)
-    if path.exists():
-        path.rename(old)
-    partial.rename(path)
-    shutil.rmtree(old, ignore_errors=True)
+
+
+def _beside(path: Path, kind: str) -> Path:
+    """A hidden name in the same folder that no other process or thread uses."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.{kind}")
 
 
 def hash_file(path: Path) -> str:

@@ -138,7 +138,10 @@ def _arm(folder: Path, start: str, place: int, seed: int, curves: bool) -> Arm:
     return Arm(start, seed, str(model), result)
 
 
-BASELINES = {"lm": ({"cross_entropy": 5.1}, "unigram of the training tokens"), "flow": ({"velocity": 3.4}, "mean and variance of each band")}  # fmt: skip
+BASELINES = {
+    "lm": ({"cross_entropy": 5.1}, "unigram of the training tokens"),
+    "flow": ({"velocity": 3.4}, "mean and variance of each band"),
+}
 TRAIN = {"cross_entropy": "loss"}
 
 

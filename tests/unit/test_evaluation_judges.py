@@ -160,7 +160,7 @@ def test_similarity_tells_two_women_apart(judges, speech):
     references = [Recording(wave, rate) for _, wave, rate in speech["kathleen"][2:]]
     own = [judge.score(wave, rate, text, references)["sim"] for text, wave, rate in speech["kathleen"][:2]]
     other = [judge.score(wave, rate, text, references)["sim"] for text, wave, rate in speech["kerstin"]]
-    assert min(own) > 0.8 > 0.75 > max(other)
+    assert min(own) > max(other) + 0.1
     text, wave, rate = speech["kathleen"][0]
     assert judge.score(wave, rate, text, references)["sim"] == own[0]
 

@@ -27,7 +27,7 @@ class LevelJudge:
 
     def score(self, wave, sample_rate, text, references):
         self.heard.append((len(wave), sample_rate, text, len(references)))
-        if self.deaf or not len(wave):
+        if self.deaf or not wave.any():
             return {"mos": 3.0}
         return {"mos": 5.0 - float(np.abs(np.abs(wave) / np.abs(wave).mean() - 1.0).mean())}
 
@@ -62,8 +62,7 @@ def test_what_was_not_spoken_is_counted_and_not_dropped(wave):
     judge = LevelJudge()
     scores = score_system("tuned", [item("a", wave), item("b", square())], [judge], references=())
     assert values(scores, "spoken") == {"a": 0.0, "b": 1.0}
-    assert values(scores, "mos")["a"] == 3.0 or wave is not None
-    assert "a" in values(scores, "mos")
+    assert values(scores, "mos")["a"] == 3.0
     assert "a" not in values(scores, "seconds")
 
 

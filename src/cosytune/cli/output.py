@@ -44,9 +44,34 @@ class _RichBars:
         self._live.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
+class _LogLines:
+    """For output that is not a terminal (a log file, CI): a line at the start and at every tenth of the way."""
+
+    def __init__(self) -> None:
+        self._totals: dict[str, int] = {}
+        self._tenths: dict[str, int] = {}
+
+    def start(self, name: str, total: int) -> None:
+        self._totals[name], self._tenths[name] = max(1, total), 0
+        self.say(f"{name}: 0 of {total}")
+
+    def move(self, name: str, done: int) -> None:
+        tenth = 10 * done // self._totals[name]
+        if tenth > self._tenths[name]:
+            self._tenths[name] = tenth
+            self.say(f"{name}: {done} of {self._totals[name]}")
+
+    def say(self, line: str) -> None:
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
+
+
 @contextmanager
 def progress() -> Iterator[ProgressBars]:
-    """Rich progress bars on stderr for the length of a block."""
+    """Rich progress bars on stderr for the length of a block; plain lines where stderr is not a terminal."""
+    if not sys.stderr.isatty():
+        yield _LogLines()
+        return
     from rich.console import Console
     from rich.progress import (
         BarColumn,

@@ -72,7 +72,7 @@ def make_splits(
     wanted = [side for side in _HELD_OUT if shares[side] > 0]
     for group in _speakers(utterances, keys).values():
         if len(group) >= _SPEAKER_SENTENCES:
-            _top_up(sides, [key for key in movable if key in group], group, wanted, 1)
+            _top_up(sides, sorted(group - fixed.keys(), key=place.__getitem__), group, wanted, 1)
     _top_up(sides, movable, set(place), wanted, min(at_least, len(place) // (4 * max(1, len(wanted)))))
     return {utterance.id: sides[keys[utterance.id]] for utterance in utterances}
 

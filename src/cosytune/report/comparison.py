@@ -11,9 +11,9 @@ from markupsafe import Markup
 
 from cosytune.comparison.plan import ComparisonResult
 from cosytune.comparison.results import MetricVerdict, PairVerdict
-from cosytune.evaluation.results import Evaluation, MetricInfo
+from cosytune.evaluation.results import COUNTED, Evaluation, MetricInfo
 from cosytune.files import write_text
-from cosytune.report.curves import arm_colours, arm_name, read_panels
+from cosytune.report.curves import arm_name, arm_styles, read_panels
 from cosytune.report.differences import differences, held, warnings
 from cosytune.report.figures import draw_interval, draw_panel
 from cosytune.report.limits import certainty, limits
@@ -23,7 +23,15 @@ from cosytune.report.tables import count, means_of, number, p_words, unit_words
 
 __all__ = ["write_report"]
 
-MARKS = {"better": "▲", "worse": "▼", "no difference found": "＝", "not judged": "–"}
+MARKS = {"better": "▲", "worse": "▼", "no difference found": "=", "not judged": "–"}
+
+SHAPES = {
+    "o": "M15 1.2a3.8 3.8 0 1 0 .01 0z",
+    "s": "M11.6 1.6h6.8v6.8h-6.8z",
+    "^": "M15 .8l4.4 8h-8.8z",
+    "D": "M15 .4l4.6 4.6-4.6 4.6-4.6-4.6z",
+}
+"""The markers of the curves as paths for the legend, in a box of 30 by 10."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +59,8 @@ def write_report(result: ComparisonResult, path: Path, *, audio_bytes: int = AUD
 
 def _page(result: ComparisonResult, audio_bytes: int) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"number": _signed, "p": p_words, "unit": unit_words, "anchor": _anchor}
-    environment.globals |= {"count": count, "marks": MARKS, "arm_name": arm_name}
+    environment.filters |= {"number": _signed, "p": p_words, "unit": unit_words}
+    environment.globals |= {"count": count, "marks": MARKS, "shapes": SHAPES, "arm_name": arm_name}
     template = environment.from_string(files("cosytune.report").joinpath("comparison.html").read_text("utf-8"))
     systems = systems_of(result)
     panels, problems = read_panels(result.arms)
@@ -70,7 +78,7 @@ def _page(result: ComparisonResult, audio_bytes: int) -> str:
         against={pair.second: {m.metric: m for m in pair.metrics} for pair in result.verdict.against_start},
         pairs=_pairs(result),
         players=players_of(result, systems, limit=audio_bytes),
-        colours=arm_colours(result.arms),
+        styles=arm_styles(result.arms),
         panels=[(panel, Markup(draw_panel(panel, place))) for place, panel in enumerate(panels)],
         parts=list(dict.fromkeys(part.part for arm in result.arms for part in arm.result.parts)),
         curve_problems=problems,
@@ -83,11 +91,15 @@ def _page(result: ComparisonResult, audio_bytes: int) -> str:
 
 
 def _metrics(evaluation: Evaluation) -> tuple[list[MetricInfo], list[MetricInfo]]:
-    """Metrics with and without a vote; those that nobody scored are left out."""
+    """Metrics with and without a vote, judges' before counted ones; those that nobody scored are left out."""
     votes = {vote.metric for vote in evaluation.votes if vote.votes}
     scored = {score.metric for score in evaluation.scores}
-    infos = [info for info in evaluation.metrics if info.name in scored]
+    infos = sorted((info for info in evaluation.metrics if info.name in scored), key=_counted)
     return [info for info in infos if info.name in votes], [info for info in infos if info.name not in votes]
+
+
+def _counted(info: MetricInfo) -> bool:
+    return info.judge == COUNTED
 
 
 def _reasons(evaluation: Evaluation, shown: list[MetricInfo]) -> dict[str, list[MetricInfo]]:
@@ -112,6 +124,7 @@ def _pairs(result: ComparisonResult) -> list[tuple[str, list[tuple[PairVerdict, 
         entries = []
         for pair in pairs:
             rows = [_metric_row(metric, infos[metric.metric], reach) for metric in pair.metrics]
+            rows.sort(key=lambda row: _counted(row.info))
             entries.append((pair, [r for r in rows if r.verdict.votes], [r for r in rows if not r.verdict.votes]))
         if entries:
             found.append((question, entries))
@@ -159,7 +172,3 @@ def _skipped(result: ComparisonResult) -> list[str]:
 def _signed(value: float) -> str:
     """A number with a real minus sign."""
     return number(value).replace("-", "−")
-
-
-def _anchor(place: int) -> str:
-    return f"sentence-{place}"

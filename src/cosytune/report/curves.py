@@ -12,15 +12,29 @@ from cosytune.comparison.plan import Arm
 from cosytune.errors import TrainingError
 from cosytune.training.results import MetricPoint, PartResult, read_metrics
 
-__all__ = ["Curve", "Measured", "Panel", "arm_colours", "arm_name", "curve_file", "read_panels"]
+__all__ = ["Curve", "Measured", "Panel", "Style", "arm_name", "arm_styles", "curve_file", "read_panels"]
 
 MOST_POINTS = 150
 """A training curve has at most so many points: each is the mean over a stretch."""
 
-COLOURS = ("#2f7fd1", "#dd7a1f", "#2c9c69", "#a161d6", "#cc4b5a", "#8a8f1d")
-"""One hue per start; legible on white and on black."""
+COLOURS = (
+    ("#2f74d0", "#3fa9dc", "#6f66d6"),
+    ("#dd6f12", "#d9a018", "#c2503c"),
+    ("#21915d", "#6ca52b", "#1f9a9a"),
+    ("#a04fc4", "#c868b0", "#84599b"),
+)
+"""Neighbouring hues for the runs of one start, another family for the next; legible on white and on black."""
 
-GREY = (0x8C, 0x8C, 0x8C)
+MARKERS = ("o", "s", "^", "D")
+"""A shape per seed, for those who do not see colours."""
+
+
+@dataclass(frozen=True)
+class Style:
+    """How an arm is drawn: colour and matplotlib marker."""
+
+    colour: str
+    marker: str
 
 
 @dataclass(frozen=True)
@@ -48,7 +62,7 @@ class Curve:
 
     arm: str
     start: str
-    colour: str
+    style: Style
     train: tuple[list[float], list[float]]
     validation: tuple[list[float], list[float]]
     untouched: float | None
@@ -87,27 +101,20 @@ def curve_file(arm: Arm, part: str) -> Path:
     return model.with_name(f"{model.name}.run") / part / "metrics.jsonl"
 
 
-def arm_colours(arms: Sequence[Arm]) -> dict[str, str]:
-    """A colour for every arm: the hue is its start's, later seeds are paler."""
+def arm_styles(arms: Sequence[Arm]) -> dict[str, Style]:
+    """A colour and a shape for every arm: the family of hues is its start's, the shape its seed's."""
     starts = list(dict.fromkeys(arm.start for arm in arms))
-    colours = {}
-    for place, start in enumerate(starts):
-        own = [arm for arm in arms if arm.start == start]
-        for turn, arm in enumerate(own):
-            paler = 0.6 * turn / max(1, len(own) - 1) if turn else 0.0
-            colours[arm_name(arm)] = _mixed(COLOURS[place % len(COLOURS)], paler)
-    return colours
-
-
-def _mixed(colour: str, share: float) -> str:
-    channels = [int(colour[begin : begin + 2], 16) for begin in (1, 3, 5)]
-    mixed = (round(own + share * (grey - own)) for own, grey in zip(channels, GREY, strict=True))
-    return "#" + "".join(f"{channel:02x}" for channel in mixed)
+    seeds = sorted({arm.seed for arm in arms})
+    styles = {}
+    for arm in arms:
+        family, turn = COLOURS[starts.index(arm.start) % len(COLOURS)], seeds.index(arm.seed)
+        styles[arm_name(arm)] = Style(family[turn % len(family)], MARKERS[turn % len(MARKERS)])
+    return styles
 
 
 def read_panels(arms: Sequence[Arm]) -> tuple[list[Panel], list[str]]:
     """Pictures' data of every part and validation metric, and in words what could not be read."""
-    colours, problems = arm_colours(arms), list[str]()
+    styles, problems = arm_styles(arms), list[str]()
     read: dict[tuple[str, str], list[MetricPoint]] = {}
     for arm in arms:
         for part in arm.result.parts:
@@ -119,7 +126,7 @@ def read_panels(arms: Sequence[Arm]) -> tuple[list[Panel], list[str]]:
     for name in dict.fromkeys(part.part for arm in arms for part in arm.result.parts):
         results = [(arm, part) for arm in arms for part in arm.result.parts if part.part == name]
         for metric in dict.fromkeys(metric for _, part in results for metric in part.end):
-            panel = _panel(name, metric, results, read, colours)
+            panel = _panel(name, metric, results, read, styles)
             if any(curve.validation[0] for curve in panel.curves):
                 panels.append(panel)
     return panels, problems
@@ -141,7 +148,7 @@ def _panel(
     metric: str,
     results: Sequence[tuple[Arm, PartResult]],
     read: dict[tuple[str, str], list[MetricPoint]],
-    colours: dict[str, str],
+    styles: dict[str, Style],
 ) -> Panel:
     measured = MEASURED.get((name, metric), Measured(metric.replace("_", " "), f"as {name} reports it", None))
     curves = []
@@ -152,7 +159,7 @@ def _panel(
             Curve(
                 arm=arm_name(arm),
                 start=arm.start,
-                colour=colours[arm_name(arm)],
+                style=styles[arm_name(arm)],
                 train=_stretches(*train),
                 validation=_side(points, "validation", metric),
                 untouched=part.start.get(metric),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cosytune.comparison.plan import ComparisonResult
-from cosytune.comparison.results import PairVerdict
+from cosytune.comparison.results import MetricVerdict, PairVerdict
 from cosytune.evaluation.results import ERROR_RATE, OPINION, SIMILARITY
 from cosytune.report.tables import count, number
 
@@ -32,12 +32,24 @@ def certainty(result: ComparisonResult) -> list[str]:
         value = best.corrected or 0.0
         chance = "less than 1 in 1000" if value < 0.001 else f"{value:.1%}".replace("%", " %")
         words.append(
-            f"Strongest evidence: {best.metric}, {best.second} {best.outcome} than {best.first}; "
+            f"Strongest evidence: {best.metric}, where {best.second} did {best.outcome} than {best.first}; "
             f"chance alone would do as much with probability {chance}."
+        )
+    elif _hopeless(voting):
+        words.append(
+            "It was too small to find any difference, however large: speak more sentences or train more seeds."
         )
     else:
         words.append("No voting metric showed a difference: that is no proof that there is none.")
     return words
+
+
+def _hopeless(voting: list[MetricVerdict]) -> bool:
+    """Whether scores differed and yet no size of effect could have passed the correction."""
+    differing = [
+        metric for metric in voting if metric.interval is not None and metric.interval.low != metric.interval.high
+    ]
+    return bool(differing) and all(metric.smallest_effect is None for metric in differing)
 
 
 def limits(result: ComparisonResult) -> list[str]:
@@ -73,7 +85,9 @@ def _unseen(pair: PairVerdict) -> str | None:
     if seen:
         pieces.append(f"smaller effects than these would probably not have been seen: {', '.join(seen)}")
     if unknown:
-        pieces.append(f"no size can be given for {', '.join(unknown)} (too few sentences, or scores that never differed)")
+        pieces.append(
+            f"no size can be given for {', '.join(unknown)} (too few sentences, or scores that never differed)"
+        )
     return f"{pair.second} against {pair.first}: {'; '.join(pieces)}." if pieces else None
 
 

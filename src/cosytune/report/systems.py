@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,10 +33,10 @@ def systems_of(result: ComparisonResult) -> list[System]:
     """Every system that was scored or can be played: ceilings, then each start untouched and tuned, then the rest."""
     starts = list(dict.fromkeys(arm.start for arm in result.arms))
     known = dict.fromkeys([*result.evaluation.systems, *(sample.system for sample in result.samples)])
-    expected = [System(RECORDINGS, "ceiling", None, "the held-out recordings themselves")]
+    expected = [System(RECORDINGS, "ceiling", None, "ceiling: the held-out recordings themselves")]
     expected += [System(f"{COPY} {start}", "ceiling", start, _about_copy(start)) for start in starts]
     for start in starts:
-        expected.append(System(f"{start} untouched", "untouched", start, "the start before any tuning"))
+        expected.append(System(f"{start} untouched", "untouched", start, "before tuning"))
         expected.append(System(f"{start} tuned", "tuned", start, _about_tuned(result, start)))
     found = [system for system in expected if system.name in known]
     named = {system.name for system in found}
@@ -45,13 +44,9 @@ def systems_of(result: ComparisonResult) -> list[System]:
 
 
 def _about_copy(start: str) -> str:
-    return f"the recordings sent through tokens, flow and vocoder of {start}"
+    return f"ceiling: recordings through tokens, flow and vocoder of {start}"
 
 
 def _about_tuned(result: ComparisonResult, start: str) -> str:
-    seeds = _listed([arm.seed for arm in result.arms if arm.start == start])
-    return f"the start after tuning, seed {seeds}"
-
-
-def _listed(seeds: Sequence[int]) -> str:
-    return ", ".join(str(seed) for seed in sorted(set(seeds)))
+    seeds = sorted({arm.seed for arm in result.arms if arm.start == start})
+    return f"tuned, seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"

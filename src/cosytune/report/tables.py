@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cosytune.evaluation.results import Evaluation, Interval, MetricInfo
+from cosytune.evaluation.results import Evaluation, Interval, MetricInfo, Vote
 from cosytune.evaluation.statistics import hierarchical
 
 __all__ = ["Mean", "Means", "count", "means_of", "number", "p_words", "score_table", "unit_words"]
@@ -27,8 +27,9 @@ class Mean:
 
     Attributes:
         value: mean over runs and sentences.
-        interval: for other sentences and, with several runs, other runs; None with fewer than two sentences.
-        n: sentences that all runs have.
+        interval: for other sentences and, with several runs, other runs; None with fewer than two sentences that all
+            runs have.
+        n: sentences that all runs have; if there is none, all sentences are in the mean and counted.
         runs: seeds.
         left_out: sentences of this system that lack a score in some run, and so are not in the mean.
     """
@@ -68,7 +69,7 @@ def _mean(by_sentence: Mapping[str, Mapping[int, float]], asked: int, level: flo
     whole = [[runs[seed] for seed in seeds] for runs in by_sentence.values() if len(runs) == len(seeds)]
     if not whole:
         every = [value for runs in by_sentence.values() for value in runs.values()]
-        return Mean(float(np.mean(every)), None, 0, len(seeds), asked)
+        return Mean(float(np.mean(every)), None, len(by_sentence), len(seeds), asked - len(by_sentence))
     values = np.array(whole, dtype=np.float64).T
     interval = None
     if values.shape[1] >= FEWEST_SENTENCES:
@@ -82,7 +83,7 @@ def number(value: float) -> str:
         return "0"
     if abs(value) < 1e-4:
         return f"{value:.1e}"
-    if abs(value) >= 1000:
+    if abs(value) >= 999.5:
         return f"{value:.0f}"
     return f"{value:#.3g}".rstrip(".")
 
@@ -110,15 +111,18 @@ def score_table(evaluation: Evaluation) -> str:
     votes = {vote.metric: vote for vote in evaluation.votes}
     shown = [info for info in evaluation.metrics if any((system, info.name) in means for system in evaluation.systems)]
     if not shown:
-        return "nothing was scored"
+        return "nothing was scored\n"
     usual = {system: max(_counts(means, system), key=_counts(means, system).count) for system in evaluation.systems}
-    rows = [["metric", "unit", *(f"{system} ({usual[system]})" for system in evaluation.systems), "better", "vote"]]
+    rows = [
+        ["metric", "unit", *evaluation.systems, "better", "vote"],
+        ["", "", *(usual[system] for system in evaluation.systems), "", ""],
+    ]
     for info in shown:
         cells = [_cell(means.get((system, info.name)), usual[system]) for system in evaluation.systems]
         vote = votes.get(info.name)
         rows.append([info.name, unit_words(info), *cells, _direction(info), "yes" if vote and vote.votes else "no"])
     lines = _aligned(rows, right=range(2, 2 + len(evaluation.systems)))
-    lines.insert(1, "-" * max(len(line) for line in lines))
+    lines.insert(2, "-" * max(len(line) for line in lines))
     silent = [vote for vote in evaluation.votes if not vote.votes and any(info.name == vote.metric for info in shown)]
     if silent:
         lines += ["", "without a vote:"]
@@ -144,7 +148,7 @@ def _direction(info: MetricInfo) -> str:
     return {True: "higher", False: "lower", None: "-"}[info.higher_is_better]
 
 
-def _by_reason(votes: Iterable) -> dict[str, list[str]]:
+def _by_reason(votes: Iterable[Vote]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for vote in votes:
         found.setdefault(vote.reason, []).append(vote.metric)

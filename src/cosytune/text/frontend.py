@@ -17,6 +17,7 @@ from cosytune.text.whisper_vocabulary import LANGUAGES
 __all__ = ["prepare_text"]
 
 _END_OF_PROMPT = "<|endofprompt|>"
+_LONGEST_INSTRUCTION = 1000
 _TAGS = re.compile(r"((?:\s*<\|[^<>|\s]{1,32}\|>)+)")
 _LANGUAGE_TAG = re.compile(r"<\|([a-z]{2,3})\|>")
 
@@ -55,7 +56,8 @@ def prepare_text(
         limits: lengths of pieces.
 
     Raises:
-        InputError: there is nothing to pronounce in the text (with `REFERENCE` the list is empty then).
+        InputError: there is nothing to pronounce in the text (with `REFERENCE` the list is empty then), or an
+            instruction before `<|endofprompt|>` has more than 1000 characters.
     """
     if not options.split_tagged and (not normalise or not text or ("<|" in text and "|>" in text)):
         return [text]
@@ -81,6 +83,11 @@ def _sections(text: str, language: str | None, options: FrontendOptions) -> Iter
         yield _Section(text, language)
         return
     instruction, mark, text = text.rpartition(_END_OF_PROMPT)
+    if len(instruction) > _LONGEST_INSTRUCTION:
+        raise InputError(
+            f"the instruction before {_END_OF_PROMPT} has {len(instruction)} characters and is repeated for each piece;"
+            f" at most {_LONGEST_INSTRUCTION} are allowed: shorten it"
+        )
     head = instruction + mark
     parts = ["", *_TAGS.split(text)]
     carried = ""

@@ -15,9 +15,11 @@ __all__ = ["read_stretches", "read_with_grammar"]
 
 # Above this many characters a stretch is not worth the quadratic time.
 _LONGEST_STRETCH = 160
-_LONGEST_CLAUSE = 120
+_LONGEST_CLAUSE = 60
 # Up to a clause mark, a quotation mark or a line end. Full stops, colons and dashes may stand inside a number.
 _CLAUSE = re.compile(rf'[^。？！；，、,…?!;"\\“”\n]{{1,{_LONGEST_CLAUSE}}}|[。？！；，、,…?!;"\\“”\n]+')
+# Escaped by wetext, or (lone surrogates) no text at all.
+_UNREADABLE = re.compile(r'["\\\ud800-\udfff]')
 # The last place in a clause that is too long where no number, unit or word is cut.
 _SAFE_CUT = re.compile(r".*[^\dA-Za-z.:/%+\-~$€£¥￥点年月日号时分秒百千万亿第]", re.DOTALL)
 
@@ -36,7 +38,7 @@ def read_with_grammar(stretch: str, language: str) -> str | None:
     White space at the ends is kept. None when the grammar cannot read the stretch.
     """
     core = stretch.strip()
-    if not core or len(core) > _LONGEST_STRETCH or '"' in core or "\\" in core:
+    if not core or len(core) > _LONGEST_STRETCH or _UNREADABLE.search(core):
         return None
     read = _read(core, language)
     start = len(stretch) - len(stretch.lstrip())

@@ -102,7 +102,7 @@ class SmallTokenizer:
                 f" tokens and {len(_HALF_BYTES)} half bytes: give at least {vocabulary_size - room + 1}, 100 are better"
             )
         counts = Counter(character for text in plain for character in text if character not in _HALF_BYTES)
-        if not counts:
+        if not any(map(str.strip, counts)):
             raise InputError("no text to train a tokenizer on: all texts are empty; give transcripts")
         frequent = sorted(counts, key=lambda character: (-counts[character], character))[:room]
         alphabet = [*_HALF_BYTES, *sorted(frequent)]

@@ -236,12 +236,10 @@ def _join(pieces: Iterable[str], measure: Callable[[str], int], limits: SplitLim
             if last.take(new, measure, limit):
                 continue
         joined.append(new)
-    if (
-        len(joined) > 1
-        and joined[-1].size < limits.merge_below
-        and joined[-2].take(joined[-1], measure, limits.hard_maximum)
-    ):
-        joined.pop()
+    if len(joined) > 1 and joined[-1].size < limits.merge_below:
+        *_, neighbour, rest = joined
+        if neighbour.take(rest, measure, limits.hard_maximum):
+            joined.pop()
     return [text for run in joined for text in _checked(run.pieces, measure, limits.hard_maximum)]
 
 

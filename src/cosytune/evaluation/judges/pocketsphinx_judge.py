@@ -35,8 +35,7 @@ class PocketsphinxJudge:
     @cached_property
     def _decoder(self) -> Any:
         package = load_package("pocketsphinx", "pip install pocketsphinx")
-        # cmn="batch": the default carries the channel estimate from clip to clip, so that scores would hang on order.
-        return package.Decoder(samprate=float(JUDGE_RATE), cmn="batch", loglevel="FATAL")
+        return package.Decoder(samprate=float(JUDGE_RATE), loglevel="FATAL")
 
     @cached_property
     def _jiwer(self) -> Any:
@@ -53,6 +52,8 @@ class PocketsphinxJudge:
         if is_silent(wave, JUDGE_RATE):
             return ""
         samples = np.round(wave * FULL_SCALE).astype("<i2")
+        # The front end carries state from clip to clip, whatever `cmn` says: without this, scores hang on order.
+        self._decoder.reinit_feat()
         self._decoder.start_utt()
         self._decoder.process_raw(samples.tobytes(), no_search=False, full_utt=True)
         self._decoder.end_utt()

@@ -1,0 +1,37 @@
+# Everything from a fresh machine: each target makes its own virtual environment first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test unit journey lint install clean
+
+install: $(INSTALLED)
+
+# resemblyzer and openai-whisper declare packages that need a compiler or that nothing here uses: their own files are
+# installed without them (docs/dependencies.md says why).
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[synth,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps resemblyzer openai-whisper
+	touch $@
+
+demo: $(INSTALLED)
+	$(BIN)/cosytune demo --output demo
+
+test: lint unit journey
+
+unit: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit --numprocesses 2
+
+journey: $(INSTALLED)
+	$(BIN)/python -m pytest tests/journey
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) demo

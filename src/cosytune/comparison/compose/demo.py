@@ -1,0 +1,145 @@
+"""The whole story on synthesised speech: corpus, pre-training, SFT, and a comparison of both as starts for a new voice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cosytune.comparison.compose.comparing import compare
+from cosytune.comparison.plan import ComparisonPlan, ComparisonResult
+from cosytune.data.corpus import Corpus
+from cosytune.data.manifest import read_manifest, write_manifest
+from cosytune.data.prepare import prepare_corpus
+from cosytune.data.synthesised import SynthVoice, make_voices, synthesise_corpus
+from cosytune.models.folder import write_model
+from cosytune.training.jobs import Reporter
+from cosytune.training.stages import DEFAULT_PARTS, StagePlan, initial_model, run_stage
+
+__all__ = ["FULL_DEMO", "TOY_DEMO", "DemoSize", "make_models", "run_demo"]
+
+
+@dataclass(frozen=True)
+class DemoSize:
+    """How much of everything.
+
+    Attributes:
+        voices: in the pre-training corpus; one in four comes without transcripts.
+        minutes: per pre-training voice.
+        sft_voices: how many of them are labelled again for SFT; `sft_minutes` each.
+        new_minutes: of the voice that both starts are tuned to.
+        sentences: held-out sentences that every system speaks.
+        seeds: trainings per start.
+        pretrain, sft, tune: loop settings by part.
+    """
+
+    voices: int
+    minutes: float
+    sft_voices: int
+    sft_minutes: float
+    new_minutes: float
+    sentences: int
+    seeds: int
+    pretrain: Mapping[Any, Mapping[str, Any]]
+    sft: Mapping[Any, Mapping[str, Any]]
+    tune: Mapping[Any, Mapping[str, Any]]
+
+
+_FAST = {"precision": "bfloat16", "validate_every": 100, "checkpoint_every": 100}
+
+FULL_DEMO = DemoSize(
+    voices=20,
+    minutes=5.0,
+    sft_voices=4,
+    sft_minutes=3.0,
+    new_minutes=5.0,
+    sentences=8,
+    seeds=1,
+    pretrain={
+        "speech_tokenizer": {**_FAST, "steps": 900},
+        "speaker_encoder": {**_FAST, "steps": 250},
+        "vocoder": {**_FAST, "steps": 700},
+        "lm": {**_FAST, "steps": 700},
+        "flow": {**_FAST, "steps": 800},
+    },
+    sft={"lm": {**_FAST, "steps": 100}, "flow": {**_FAST, "steps": 100}},
+    tune={"lm": {**_FAST, "steps": 80}, "flow": {**_FAST, "steps": 120}},
+)
+"""What `make demo` runs: under twenty minutes on two cores, installation included."""
+
+_TOY = {"steps": 4, "batch_seconds": 8.0, "validate_every": 2, "checkpoint_every": 2}
+
+TOY_DEMO = DemoSize(
+    voices=4,
+    minutes=0.5,
+    sft_voices=2,
+    sft_minutes=0.4,
+    new_minutes=1.0,
+    sentences=2,
+    seeds=1,
+    pretrain={part: _TOY for part in DEFAULT_PARTS["pretrain"]},
+    sft={"lm": _TOY, "flow": _TOY},
+    tune={"lm": _TOY, "flow": _TOY},
+)
+"""Every step of the story with nothing learned: for tests."""
+
+
+def run_demo(folder: Path, size: DemoSize, reporter: Reporter, *, seed: int = 0, workers: int = 2) -> ComparisonResult:
+    """Run the story in `folder`; a run that was stopped goes on where it was.
+
+    Raises:
+        MissingPackageError: espeakng-loader is not installed.
+        CosytuneError: whatever a stage raises.
+    """
+    base, sft = make_models(folder, size, reporter, seed=seed, workers=workers)
+    new = _corpus(folder / "data" / "new-voice", [_new_voice(size, seed)], size.new_minutes, seed + 2, reporter)
+    plan = ComparisonPlan(
+        starts={"base": base, "sft": sft},
+        corpus=new.path,
+        output=folder / "comparison",
+        seeds=tuple(range(size.seeds)),
+        overrides=size.tune,
+        sentences=size.sentences,
+        workers=workers,
+    )
+    return compare(plan, reporter)
+
+
+def make_models(folder: Path, size: DemoSize, reporter: Reporter, *, seed: int, workers: int) -> tuple[Path, Path]:
+    """Pre-train a nano base on many voices and fine-tune it on some of them; returns both model folders."""
+    voices = make_voices(size.voices + 1, seed=seed)[: size.voices]
+    many = _corpus(folder / "data" / "many-voices", voices, size.minutes, seed, reporter, untranscribed=size.voices // 4)
+    initial = folder / "models" / "initial"
+    if not (initial / "model.json").exists():
+        texts = [clip.text for clip in many.utterances("train") if clip.text]
+        write_model(initial_model("nano", texts, seed), initial)
+    base, sft = folder / "models" / "base", folder / "models" / "sft"
+    pretrain = StagePlan("pretrain", initial, many.path, base, DEFAULT_PARTS["pretrain"], size.pretrain, seed, workers)
+    run_stage(replace(pretrain, label="pretrain"), reporter)
+    few = _corpus(folder / "data" / "sft-voices", voices[: size.sft_voices], size.sft_minutes, seed + 1, reporter)
+    run_stage(StagePlan("sft", base, few.path, sft, ("lm", "flow"), size.sft, seed, workers, label="sft"), reporter)
+    return base, sft
+
+
+def _new_voice(size: DemoSize, seed: int) -> SynthVoice:
+    """A voice that neither stage has heard: the next one of the same list."""
+    return make_voices(size.voices + 1, seed=seed)[size.voices]
+
+
+def _corpus(
+    folder: Path, voices: list[SynthVoice], minutes: float, seed: int, reporter: Reporter, *, untranscribed: int = 0
+) -> Corpus:
+    """A prepared corpus of synthesised speech; the last `untranscribed` voices lose their transcripts."""
+    if not folder.exists():
+        name = f"speaking {folder.name}"
+        reporter.start(name, len(voices))
+        synthesise_corpus(
+            folder, voices=voices, minutes_per_voice=minutes, seed=seed, progress=lambda done, _: reporter.move(name, done)
+        )
+        silent = {voice.name for voice in voices[len(voices) - untranscribed :]}
+        clips = [replace(clip, text=None) if clip.speaker in silent else clip for clip in read_manifest(folder / "manifest.jsonl")]
+        write_manifest(folder / "manifest.jsonl", clips)
+    corpus = prepare_corpus(folder, folder.with_name(folder.name + ".corpus"), seed=seed)
+    reporter.say(f"{folder.name}: {corpus.ledger.summary()}")
+    return corpus
