@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
+
+if TYPE_CHECKING:
+    from cosytune.data.corpus import Corpus
 
 HERE = Path(__file__).parent
 
@@ -25,4 +29,24 @@ def shared() -> Path:
     folder = HERE.parent.parent / "shared"
     if not folder.is_dir():
         pytest.skip("the folder ../shared with real recordings is not here")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def toy_corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """Four synthesised voices of 20 seconds, one of them without transcripts."""
+    from tests.unit.toy import make_corpus
+
+    return make_corpus(tmp_path_factory.mktemp("toy-corpus"))
+
+
+@pytest.fixture(scope="session")
+def toy_model(tmp_path_factory: pytest.TempPathFactory, toy_corpus: Corpus) -> Path:
+    """The toy family with random weights; its features of the toy corpus are made."""
+    from cosytune.models.folder import read_model
+    from cosytune.training.features import corpus_features
+    from tests.unit.toy import Quiet, make_model
+
+    folder = make_model(tmp_path_factory.mktemp("toy-model") / "initial", toy_corpus)
+    corpus_features(toy_corpus, read_model(folder), Quiet())
     return folder

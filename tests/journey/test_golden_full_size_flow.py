@@ -14,7 +14,7 @@ from cosytune.models.flow.config import EstimatorConfig, FlowConfig
 from cosytune.models.flow.convert import from_released, to_released
 from cosytune.models.flow.model import Flow
 from cosytune.models.flow.regulator import speech_segments
-from cosytune.models.flow.solver import integrate, synthesise
+from cosytune.models.flow.solver import integrate, starting_noise, synthesise
 from cosytune.models.layers.encoder import EncoderConfig
 from cosytune.units import Clock
 from tests.golden_fill import filled_input, filled_weights
@@ -109,3 +109,14 @@ def test_synthesis_from_a_seed(flow: Flow, recorded: dict[str, Any]) -> None:
         generator=torch.Generator().manual_seed(1986),
     )
     assert_agrees(mel, recorded["v1flow.inference_seed1986"])
+
+
+@torch.no_grad()
+def test_noise_and_mu_that_streaming_keeps(flow: Flow, recorded: dict[str, Any]) -> None:
+    """The reference's cache: noise and mu of the prompt's frames and of the last 34, beside each other."""
+    prompt, prompt_frames, speech, frames = (torch.tensor([count]) for count in (10, 17, 50, 86))
+    segments = speech_segments(prompt, prompt_frames, speech, frames, CLOCK.frames_per_token)
+    mu = flow.regulator(flow.encode(TOKENS, prompt + speech), segments, torch.ones(1, 103, dtype=torch.bool))
+    noise = starting_noise([103], 80, torch.Generator().manual_seed(1986))
+    kept = torch.cat((torch.arange(17), torch.arange(103 - 34, 103)))
+    assert_agrees(torch.stack((noise, mu), dim=-1)[:, :, kept], recorded["v1flow.cache"])

@@ -1,17 +1,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from cosytune.audio.files import write_wave
-from cosytune.data.batch import collate, collate_waves, move
+from cosytune.data.batch import collate, move
 from cosytune.data.features import Features
-from cosytune.data.manifest import Utterance
-from cosytune.errors import DataError, InputError
 
 
 def encode(text: str) -> list[int]:
@@ -78,60 +74,3 @@ def test_moving_keeps_everything() -> None:
     assert moved.ids == batch.ids
     assert moved.mel is None
     assert {moved.text_tokens.device.type, moved.text_lengths.device.type} == {"meta"}
-
-
-@pytest.fixture
-def recordings(tmp_path: Path) -> list[Utterance]:
-    made = []
-    for index, seconds in enumerate((1.0, 0.25)):
-        # A ramp, so that a sample tells where it comes from.
-        wave = np.linspace(0, 0.9, round(seconds * 8000)).astype(np.float32)
-        write_wave(tmp_path / f"{index}.wav", wave, 8000)
-        made.append(Utterance(f"u{index}", str(tmp_path / f"{index}.wav"), "x", f"s{index}", "en", seconds=seconds))
-    return made
-
-
-def test_whole_recordings(recordings: list[Utterance]) -> None:
-    batch = collate_waves(recordings, sample_rate=16000, speakers={"s0": 3, "s1": 1})
-    assert batch.waves.shape == (2, 16000)
-    assert batch.lengths.tolist() == [16000, 4000]
-    assert batch.waves[1, 4000:].abs().sum() == 0
-    assert batch.texts == ("x", "x")
-    assert batch.speaker_labels is not None and batch.speaker_labels.tolist() == [3, 1]
-
-
-def test_crops_are_drawn_from_the_generator(recordings: list[Utterance]) -> None:
-    def crop(seed: int) -> torch.Tensor:
-        generator = torch.Generator().manual_seed(seed)
-        batch = collate_waves(recordings, sample_rate=8000, crop=3000, generator=generator)
-        assert batch.waves.shape == (2, 3000)
-        assert batch.lengths.tolist() == [3000, 2000]
-        return batch.waves
-
-    first = crop(0)
-    assert torch.equal(first, crop(0))
-    starts = {round(float(crop(seed)[0, 0]), 3) for seed in range(10)}
-    assert len(starts) == 10
-    assert max(starts) <= 0.9 * 5000 / 8000 + 0.001
-    assert torch.all(first[0].diff() >= 0)
-    assert first[1, 2000:].abs().sum() == 0
-
-
-def test_a_crop_stays_inside_its_part_of_the_recording(recordings: list[Utterance]) -> None:
-    part = replace(recordings[0], start=0.5, end=1.0, seconds=0.5)
-    for seed in range(20):
-        generator = torch.Generator().manual_seed(seed)
-        batch = collate_waves([part], sample_rate=8000, crop=3000, generator=generator)
-        assert batch.lengths.tolist() == [3000]
-        assert batch.waves.min() >= 0.449
-
-
-def test_wave_refusals(recordings: list[Utterance], tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="speaker 's1' is not among the 1 speakers"):
-        collate_waves(recordings, sample_rate=8000, speakers={"s0": 0})
-    with pytest.raises(ValueError, match="needs a positive length and a generator"):
-        collate_waves(recordings, sample_rate=8000, crop=100)
-    with pytest.raises(ValueError, match="at least one utterance"):
-        collate_waves([], sample_rate=8000)
-    with pytest.raises(InputError):
-        collate_waves([replace(recordings[0], audio=str(tmp_path / "gone.wav"))], sample_rate=8000)

@@ -34,18 +34,21 @@ def command(
     from cosytune.training.jobs import default_workers
     from cosytune.training.settings import read_overrides
 
+    starts = named(start)
+    overrides = read_overrides(settings) if settings is not None else {}
+    chosen = split_parts(parts, "tune")
     with progress() as bars:
         corpus = corpus_of(data, output / "corpus")
         bars.say(corpus.ledger.summary())
         plan = ComparisonPlan(
-            named(start),
-            corpus.path,
-            output,
-            tuple(range(seeds)),
-            read_overrides(settings) if settings is not None else {},
-            split_parts(parts, "tune"),
-            sentences,
-            workers or default_workers(),
+            starts=starts,
+            corpus=corpus.path,
+            output=output,
+            seeds=tuple(range(seeds)),
+            overrides=overrides,
+            parts=chosen,
+            sentences=sentences,
+            workers=workers or default_workers(),
         )
         result = compare(plan, bars)
         page = write_report(result, output / "report.html")
@@ -61,9 +64,12 @@ def named(starts: list[Path]) -> dict[str, Path]:
     """Short names for model folders: the last part of each path.
 
     Raises:
-        InputError: two folders have the same last part.
+        InputError: there are fewer than two, or two folders have the same last part.
     """
     from cosytune.errors import InputError
+
+    if len(starts) < 2:
+        raise InputError("a comparison needs at least two starts; give --start twice")
 
     names = {path.resolve().name: path for path in starts}
     if len(names) < len(starts):

@@ -11,7 +11,7 @@ from cosytune.cli.training_options import JSON
 
 __all__ = ["app"]
 
-app = typer.Typer(no_args_is_help=True, help="From recordings to a corpus: prepare, synth.")
+app = typer.Typer(help="From recordings to a corpus: prepare, synth.")
 
 
 @app.command()

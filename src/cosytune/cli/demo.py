@@ -13,7 +13,7 @@ __all__ = ["command"]
 
 def command(
     output: Path = typer.Option(Path("demo"), "--output", "-o", help="Folder for everything that the demo makes."),
-    toy: bool = typer.Option(False, "--toy", help="Every step with nothing learned: shows in two minutes that all works."),
+    toy: bool = typer.Option(False, "--toy", help="Every step with nothing learned: shows quickly that all works."),
     seed: int = SEED,
     workers: int = WORKERS,
     as_json: bool = JSON,

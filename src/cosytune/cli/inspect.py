@@ -22,17 +22,23 @@ def command(
     sizes = found.parameters()
     lines = [
         f"{found.name} (stage: {found.stage})",
-        f"  {found.clock.sample_rate} Hz, {found.clock.token_rate} speech tokens/s, {found.mel.bins} mel bins, hop {found.mel.hop}",
+        f"  {found.clock.sample_rate} Hz, {found.clock.token_rate} speech tokens/s, "
+        f"{found.mel.bins} mel bins, hop {found.mel.hop}",
         *(f"  {part}: {count:,} parameters" for part, count in sizes.items()),
+        *(f"  {part}: {file.name}{'' if file.is_file() else ' (missing)'}" for part, file in found.onnx.items()),
         f"  text tokenizer: {found.tokenizer.kind}",
         f"  voices: {', '.join(sorted(found.voices)) or 'none'}",
-        *(f"  came through: {entry['stage']} on corpus {entry['corpus_hash'][:12]}" for entry in found.lineage),
+        *(
+            f"  came through: {entry.get('stage', '?')} on corpus {str(entry.get('corpus_hash', '?'))[:12]}"
+            for entry in found.lineage
+        ),
     ]
     value = {
         "name": found.name,
         "stage": found.stage,
         "clock": vars(found.clock),
         "parts": sizes,
+        "onnx": {part: {"file": str(file), "present": file.is_file()} for part, file in found.onnx.items()},
         "text_tokenizer": found.tokenizer.kind,
         "voices": sorted(found.voices),
         "lineage": found.lineage,

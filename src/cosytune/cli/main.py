@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
+from typing import Any
 
-import click
 import typer
 
 from cosytune import __version__
@@ -14,10 +16,15 @@ from cosytune.errors import CosytuneError
 
 __all__ = ["app", "main"]
 
+# Typer brings its own copy of click in newer releases and uses the package in older ones; the root of the errors about
+# the command line itself is reached the same way in both.
+_CommandLineError: Any = typer.BadParameter.__mro__[2]
+STOPPED = 130
+"""Exit status after Ctrl-C, as shells have it (128 + SIGINT)."""
+
 app = typer.Typer(
     name="cosytune",
     help="Fine-tune CosyVoice-class text-to-speech and get a measured verdict.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -46,19 +53,28 @@ for verb in (pretrain, sft, tune, say, evaluate, compare, inspect, demo):
 
 def main() -> None:
     """Run one command; a known error becomes one sentence on stderr and its own exit status."""
-    as_json = "--json" in sys.argv
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that cannot show a character must not cost the result of an hour.
+            stream.reconfigure(errors="backslashreplace")
+    arguments = sys.argv[1:] or ["--help"]
+    as_json = "--json" in arguments
     try:
-        status = app(standalone_mode=False)
+        status = app(args=arguments, prog_name="cosytune", standalone_mode=False)
     except CosytuneError as error:
         print_error(str(error), as_json=as_json)
         sys.exit(error.exit_status)
-    except click.ClickException as error:
-        if as_json:
-            print_error(error.format_message(), as_json=True)
-        else:
-            error.show()
+    except _CommandLineError as error:
+        print_error(f"{error.format_message()} (cosytune --help, or cosytune VERB --help, lists all)", as_json=as_json)
         sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        print_error("stopped by the user; the same command goes on where it stopped", as_json=as_json)
-        sys.exit(130)
+    except (typer.Abort, KeyboardInterrupt):
+        print_error("stopped by the user; work that is resumable goes on with the same command", as_json=as_json)
+        sys.exit(STOPPED)
+    except BrokenPipeError:
+        # Whoever read our output has gone; Python must not complain about that when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        print_error(f"{error}; check the path, the permissions and the space on the disk", as_json=as_json)
+        sys.exit(CosytuneError.exit_status)
     sys.exit(status if isinstance(status, int) else 0)

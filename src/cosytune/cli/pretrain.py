@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from cosytune.cli.training_options import DATA, JSON, OUTPUT, PARTS, SEED, SETTINGS, WORKERS, run
+from cosytune.cli.training_options import DATA, JSON, OUTPUT, PARTS, SEED, SETTINGS, WORKERS, named_folder, run
 
 __all__ = ["command"]
 
@@ -15,7 +15,7 @@ def command(
     data: Path = DATA,
     output: Path = OUTPUT,
     start: Path = typer.Option(None, "--start", help="Model folder to begin from; without it, random weights."),
-    size: str = typer.Option("nano", "--size", help="Size of a model begun from nothing: nano or 300m."),
+    size: str = typer.Option(None, "--size", help="Size of a model begun from nothing: nano (default) or 300m."),
     parts: str = PARTS,
     settings: Path = SETTINGS,
     seed: int = SEED,
@@ -23,14 +23,13 @@ def command(
     as_json: bool = JSON,
 ) -> None:
     """Train all five networks on speech, transcribed or not, from nothing or from a start."""
-    from cosytune.comparison.compose import corpus_of
-    from cosytune.models.folder import write_model
-    from cosytune.training.stages import initial_model
+    from cosytune.comparison.compose import corpus_of, initial_start
+    from cosytune.errors import InputError
 
+    output = named_folder(output)
     if start is None:
-        start = output.with_name(output.name + ".initial")
-        if not (start / "model.json").exists():
-            corpus = corpus_of(data, output.with_name(output.name + ".corpus"))
-            texts = [clip.text for clip in corpus.utterances("train") if clip.text]
-            write_model(initial_model(size, texts, seed), start)
+        corpus = corpus_of(data, output.with_name(output.name + ".corpus"))
+        start = initial_start(size or "nano", corpus, seed, output.with_name(output.name + ".initial"))
+    elif size is not None:
+        raise InputError(f"--size {size} is for a model begun from nothing; {start} has its size, leave one out")
     run("pretrain", start, data, output, parts, settings, seed, workers, as_json)

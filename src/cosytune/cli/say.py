@@ -23,15 +23,31 @@ def command(
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
 ) -> None:
     """Speak a text with a named voice or the voice of a recording."""
-    from cosytune.audio.files import read_wave
+    from cosytune.audio.files import FORMATS, read_wave
+    from cosytune.cli.output import progress
+    from cosytune.errors import InputError
     from cosytune.models.folder import read_model
     from cosytune.synthesis.requests import Request
     from cosytune.synthesis.synthesiser import Synthesiser
 
+    if output.suffix.lower().removeprefix(".") not in FORMATS:
+        raise InputError(f"--output {output} must end in one of {', '.join(f'.{name}' for name in FORMATS)}")
+    if (voice is None) == (prompt_wav is None):
+        raise InputError("give either --voice NAME or --prompt-wav FILE; cosytune inspect lists a model's voices")
+    if prompt_text is not None and prompt_wav is None:
+        raise InputError("--prompt-text says what is said in --prompt-wav; give that recording, or leave the text out")
     words = _text(text, file)
     wave, rate = read_wave(prompt_wav) if prompt_wav is not None else (None, None)
     request = Request(words, voice, wave, rate, prompt_text, seed, name="say")
-    speech = Synthesiser(read_model(model)).speak(request)
+    with progress() as bars:
+        synthesiser = Synthesiser(read_model(model))
+
+        def moved(done: int, total: int) -> None:
+            if not done:
+                bars.start("speaking", total)
+            bars.move("speaking", done)
+
+        speech = synthesiser.speak(request, moved)
     speech.save(output)
     cut = sum(not ended for ended in speech.ended)
     note = f"; {cut} of {len(speech.pieces)} sentences ran into the length limit" if cut else ""
@@ -58,9 +74,11 @@ def _text(text: str | None, file: Path | None) -> str:
 
     if (text is None) == (file is None):
         raise InputError("give the text either as an argument (- for standard input) or with --file")
-    if file is None:
-        return sys.stdin.read() if text == "-" else str(text)
+    if file is None and text != "-":
+        return str(text)
     try:
-        return file.read_text(encoding="utf-8")
+        return sys.stdin.buffer.read().decode("utf-8") if file is None else file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file} cannot be read as UTF-8 text: {error}") from error
+        raise InputError(
+            f"{file or 'standard input'} cannot be read as UTF-8 text ({error}); save it as UTF-8"
+        ) from error

@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from cosytune.training.settings import PartName, StageName
 
-__all__ = ["DATA", "JSON", "OUTPUT", "PARTS", "SEED", "SETTINGS", "WORKERS", "run", "split_parts"]
+__all__ = ["DATA", "JSON", "OUTPUT", "PARTS", "SEED", "SETTINGS", "WORKERS", "named_folder", "run", "split_parts"]
 
 DATA = typer.Option(..., "--data", "-d", help="A prepared corpus, or a folder of recordings.")
 OUTPUT = typer.Option(..., "--output", "-o", help="Model folder to write; curves and checkpoints go to OUTPUT.run.")
@@ -47,6 +47,11 @@ def split_parts(text: str | None, stage: StageName) -> tuple[PartName, ...]:
     return tuple(part for part in KNOWN if part in chosen)
 
 
+def named_folder(output: Path) -> Path:
+    """The same folder by a path that ends in its name: `.` has none, and other folders are named after it."""
+    return output if output.name not in ("", "..") else output.resolve()
+
+
 def run(
     stage: StageName,
     start: Path,
@@ -65,7 +70,9 @@ def run(
     from cosytune.training.settings import read_overrides
     from cosytune.training.stages import StagePlan, run_stage
 
+    output = named_folder(output)
     overrides = read_overrides(settings) if settings is not None else {}
+    chosen = split_parts(parts, stage)
     with progress() as bars:
         corpus = corpus_of(data, output.with_name(output.name + ".corpus"))
         bars.say(corpus.ledger.summary())
@@ -74,7 +81,7 @@ def run(
             start,
             corpus.path,
             output,
-            split_parts(parts, stage),
+            chosen,
             overrides,
             seed,
             workers or default_workers(),

@@ -1,25 +1,18 @@
-"""Batches of tensors: features for the language model and the flow, waves for the parts that listen or speak."""
+"""Batches of features as padded tensors, for the language model and the flow."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cosytune.audio.files import read_wave
 from cosytune.data.features import Features
-from cosytune.data.manifest import Utterance
-from cosytune.errors import DataError
-from cosytune.units import seconds_of_samples
 
-__all__ = ["Batch", "WaveBatch", "collate", "collate_waves", "move"]
-
-AnyBatch = TypeVar("AnyBatch", "Batch", "WaveBatch")
+__all__ = ["Batch", "collate", "move"]
 
 
 @dataclass(frozen=True)
@@ -47,26 +40,7 @@ class Batch:
     speaker_vectors: Tensor | None = None
 
 
-@dataclass(frozen=True)
-class WaveBatch:
-    """Recordings of several utterances, padded with zeros at the end.
-
-    Attributes:
-        ids: utterance ids.
-        waves: float32 [B, N].
-        lengths: int64 [B], samples that are recording and not padding.
-        texts: transcripts, None where there is none.
-        speaker_labels: int64 [B], or None when no table of speakers was given.
-    """
-
-    ids: tuple[str, ...]
-    waves: Tensor
-    lengths: Tensor
-    texts: tuple[str | None, ...]
-    speaker_labels: Tensor | None = None
-
-
-def move(batch: AnyBatch, device: torch.device | str) -> AnyBatch:
+def move(batch: Batch, device: torch.device | str) -> Batch:
     """The same batch with its tensors on `device`."""
     values: dict[str, Any] = {field.name: getattr(batch, field.name) for field in fields(batch)}
     moved: dict[str, Any] = {name: value.to(device) for name, value in values.items() if isinstance(value, Tensor)}
@@ -111,56 +85,6 @@ def collate(
     )
 
 
-def collate_waves(
-    utterances: Sequence[Utterance],
-    *,
-    sample_rate: int,
-    speakers: Mapping[str, int] | None = None,
-    crop: int | None = None,
-    generator: torch.Generator | None = None,
-) -> WaveBatch:
-    """Read the recordings of some utterances into one batch.
-
-    Args:
-        utterances: at least one.
-        sample_rate: Hz of the waves.
-        speakers: label of each speaker; None leaves the labels out.
-        crop: samples; a part of this length is taken at a random place (a shorter clip is padded). Only the part is
-            read from the disk.
-        generator: draws the places; needed with `crop`.
-
-    Raises:
-        ValueError: no utterances, or a crop without generator.
-        DataError: a speaker has no label.
-        InputError: a recording cannot be read.
-    """
-    if not utterances:
-        raise ValueError("a batch needs at least one utterance")
-    if crop is not None and (generator is None or crop <= 0):
-        raise ValueError(f"a crop of {crop} samples needs a positive length and a generator for its place")
-    if speakers is not None:
-        unknown = sorted({item.speaker for item in utterances} - set(speakers))
-        if unknown:
-            raise DataError(f"speaker {unknown[0]!r} is not among the {len(speakers)} speakers of this model")
-    waves = [_read(item, sample_rate, crop, generator) for item in utterances]
-    padded, lengths = _pad(waves, crop)
-    labels = None if speakers is None else torch.tensor([speakers[item.speaker] for item in utterances])
-    return WaveBatch(tuple(item.id for item in utterances), padded, lengths, tuple(i.text for i in utterances), labels)
-
-
-def _read(utterance: Utterance, sample_rate: int, crop: int | None, generator: torch.Generator | None) -> np.ndarray:
-    start, end = utterance.start or 0.0, utterance.end
-    if crop is not None:
-        length = seconds_of_samples(crop, sample_rate)
-        spare = max(0.0, utterance.seconds - length)
-        # The place is drawn even for clips that are too short to have a choice: all clips use the generator alike.
-        start += spare * float(torch.rand((), generator=generator))
-        # One millisecond more than needed makes up for the rounding of the edges.
-        end = start + length + 0.001 if spare > 0.001 else end
-    wave, _ = read_wave(Path(utterance.audio), sample_rate, start, end)
-    return wave if crop is None else wave[:crop]
-
-
 def _vector(clip: Features, speaker: str) -> np.ndarray | None:
     if speaker == "speaker" and clip.speaker_vector is not None:
         return clip.speaker_vector
@@ -174,10 +98,10 @@ def _all_or_none(values: Sequence[np.ndarray | None], name: str) -> list[np.ndar
     return present
 
 
-def _pad(arrays: Sequence[np.ndarray], size: int | None = None) -> tuple[Tensor, Tensor]:
-    """Pad the last axis with zeros to the longest, or to `size`; also the true lengths [B]."""
+def _pad(arrays: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+    """Pad the last axis with zeros to the longest; also the true lengths [B]."""
     lengths = [array.shape[-1] for array in arrays]
-    padded = np.zeros((len(arrays), *arrays[0].shape[:-1], size or max(lengths)), arrays[0].dtype)
+    padded = np.zeros((len(arrays), *arrays[0].shape[:-1], max(lengths)), arrays[0].dtype)
     for row, array, length in zip(padded, arrays, lengths, strict=True):
         row[..., :length] = array
     return torch.from_numpy(padded), torch.tensor(lengths)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -11,14 +12,48 @@ from torch import Tensor
 from cosytune.audio.fbank import kaldi_fbank_batch, mean_normalised
 from cosytune.audio.mel import flow_mel
 from cosytune.audio.whisper import whisper_mel_batch
-from cosytune.errors import InputError
+from cosytune.errors import InputError, ModelError
 from cosytune.models.folder import Model
-from cosytune.units import FEATURE_SAMPLE_RATE, Clock, samples_of_seconds
+from cosytune.models.onnx_front_ends import OnnxSpeakerEncoder, OnnxSpeechTokenizer
+from cosytune.models.speaker_encoder.model import SpeakerEncoder
+from cosytune.models.speech_tokenizer.model import SpeechTokenizer
+from cosytune.units import FEATURE_SAMPLE_RATE, Clock, feature_frames, samples_of_seconds
 
 __all__ = ["SHORTEST_SECONDS", "FrontEnds"]
 
 SHORTEST_SECONDS = 0.1
 """Shorter waves have no whole analysis frame left after the networks' strides."""
+
+
+class _Tokens(Protocol):
+    def tokens(self, waves: Sequence[Tensor]) -> list[np.ndarray]: ...
+
+
+class _Embedding(Protocol):
+    def embedding(self, waves: Sequence[Tensor]) -> np.ndarray: ...
+
+
+class _OwnSpeechTokenizer:
+    """Our network behind the seam that the ONNX one has."""
+
+    def __init__(self, network: SpeechTokenizer) -> None:
+        self._network = network.eval()
+
+    def tokens(self, waves: Sequence[Tensor]) -> list[np.ndarray]:
+        features, lengths = whisper_mel_batch(waves, self._network.config.bins)
+        codes, counts = self._network.encode(features, lengths)
+        return [row[:count].numpy() for row, count in zip(codes, counts.tolist(), strict=True)]
+
+
+class _OwnSpeakerEncoder:
+    """Our network behind the seam that the ONNX one has."""
+
+    def __init__(self, network: SpeakerEncoder) -> None:
+        self._network = network.eval()
+
+    def embedding(self, waves: Sequence[Tensor]) -> np.ndarray:
+        features, lengths = kaldi_fbank_batch(waves)
+        return self._network(mean_normalised(features, lengths), lengths).numpy()
 
 
 class FrontEnds:
@@ -31,15 +66,22 @@ class FrontEnds:
     """
 
     def __init__(self, model: Model) -> None:
-        """Take the networks of `model`, in evaluation mode.
+        """Take the networks of `model`, its own or the released ONNX ones.
 
         Raises:
-            ModelError: the model lacks its speech tokenizer or speaker encoder.
+            ModelError: the model lacks its speech tokenizer or speaker encoder, or an ONNX file cannot be used.
         """
-        self._tokenizer = model.part("speech_tokenizer").eval()
-        self._encoder = model.part("speaker_encoder").eval()
-        self._mel = model.mel
-        self._bins = self._tokenizer.config.bins
+        self._tokenizer: _Tokens = (
+            OnnxSpeechTokenizer(model.onnx["speech_tokenizer"])
+            if "speech_tokenizer" in model.onnx
+            else _OwnSpeechTokenizer(model.part("speech_tokenizer"))
+        )
+        self._encoder: _Embedding = (
+            OnnxSpeakerEncoder(model.onnx["speaker_encoder"])
+            if "speaker_encoder" in model.onnx
+            else _OwnSpeakerEncoder(model.part("speaker_encoder"))
+        )
+        self._model = model
         self.clock: Clock = model.clock
         self.sample_rate = model.clock.sample_rate
         self.hash = model.extractor_hash()
@@ -48,21 +90,50 @@ class FrontEnds:
 
     @torch.inference_mode()
     def tokens(self, waves: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Speech tokens int64 [T] of each 16 kHz wave [N]."""
-        features, lengths = whisper_mel_batch(_tensors(waves), self._bins)
-        codes, counts = self._tokenizer.encode(features, lengths)
-        return [row[:count].numpy() for row, count in zip(codes, counts.tolist(), strict=True)]
+        """Speech tokens int64 [T] of each 16 kHz wave [N].
+
+        Raises:
+            InputError: a wave is too short, or too long for a released tokenizer.
+            ModelError: the tokenizer does not belong to this model (other codes or another rate).
+        """
+        found = self._tokenizer.tokens(_tensors(waves))
+        codebook = self._model.speech_codebook()
+        for wave, codes in zip(waves, found, strict=True):
+            if codebook is not None and len(codes) and not 0 <= codes.min() <= codes.max() < codebook:
+                raise ModelError(
+                    f"the speech tokenizer of {self._model.name} makes codes up to {codes.max()}, its networks know "
+                    f"{codebook}; put the tokenizer of this very model into the folder"
+                )
+            expected = self.clock.tokens_of_feature_frames(feature_frames(len(wave)))
+            if abs(len(codes) - expected) > 1:
+                raise ModelError(
+                    f"the speech tokenizer of {self._model.name} makes {len(codes)} tokens where "
+                    f"{self.clock.token_rate} a second give {expected}; put the tokenizer of this very model into the "
+                    "folder"
+                )
+        return found
 
     @torch.inference_mode()
     def embedding(self, waves: Sequence[np.ndarray]) -> np.ndarray:
-        """Speaker vectors float32 [B, E] of 16 kHz waves [N]; not normalised, the networks do that inside."""
-        features, lengths = kaldi_fbank_batch(_tensors(waves))
-        return self._encoder(mean_normalised(features, lengths), lengths).numpy()
+        """Speaker vectors float32 [B, E] of 16 kHz waves [N]; not normalised, the networks do that inside.
+
+        Raises:
+            InputError: a wave is too short.
+            ModelError: the vectors have another width than the model's networks take.
+        """
+        found = self._encoder.embedding(_tensors(waves))
+        width = self._model.speaker_width()
+        if width is not None and found.shape[1] != width:
+            raise ModelError(
+                f"the speaker encoder of {self._model.name} makes vectors of {found.shape[1]} numbers, its networks "
+                f"take {width}; put the encoder of this very model into the folder"
+            )
+        return found
 
     @torch.inference_mode()
     def mel(self, wave: np.ndarray) -> np.ndarray:
         """Log-mel float32 [M, F] of a wave [N] at the model's own rate."""
-        return flow_mel(torch.from_numpy(wave)[None], self._mel)[0].numpy()
+        return flow_mel(torch.from_numpy(wave)[None], self._model.mel)[0].numpy()
 
 
 def _tensors(waves: Sequence[np.ndarray]) -> list[Tensor]:

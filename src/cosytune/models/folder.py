@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
-from collections.abc import Mapping
+import shutil
+import struct
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from torch import Tensor, nn
 from cosytune.audio.mel import MelConfig
 from cosytune.errors import ModelError
 from cosytune.files import hash_file, hash_json, write_bytes, write_folder, write_json
+from cosytune.models.agreement import check_agreement
 from cosytune.models.flow.config import FlowConfig
 from cosytune.models.flow.model import Flow
 from cosytune.models.layers.config import PartConfig
@@ -39,7 +42,9 @@ from cosytune.units import Clock
 __all__ = [
     "Model",
     "TokenizerFile",
+    "build",
     "hash_part",
+    "identity_of",
     "load_strictly",
     "network_of",
     "read_checkpoint",
@@ -57,6 +62,20 @@ _KINDS: dict[str, tuple[type[PartConfig], type[nn.Module]]] = {
     "flow": (FlowConfig, Flow),
     "vocoder": (VocoderConfig, Vocoder),
 }
+_FRONT_ENDS = ("speech_tokenizer", "speaker_encoder")
+_DAMAGE = (
+    pickle.UnpicklingError,
+    struct.error,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OverflowError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What torch's reader raises on files that are cut, altered or no checkpoints (found by altering them at random)."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +100,8 @@ class Model:
         voices: named speaker vectors [E].
         lineage: one entry per stage it went through, oldest first, with hashes.
         path: where it was read from, if it was.
+        onnx: files of released front ends ("speech_tokenizer", "speaker_encoder") that take the place of parts; they
+            are opened when something has to be analysed, so one may be missing until then.
     """
 
     name: str
@@ -92,6 +113,7 @@ class Model:
     voices: dict[str, Tensor] = field(default_factory=dict)
     lineage: list[dict[str, Any]] = field(default_factory=list)
     path: Path | None = None
+    onnx: dict[str, Path] = field(default_factory=dict)
 
     def part(self, name: str) -> Any:
         """One network.
@@ -108,28 +130,52 @@ class Model:
         """Number of weights of each part."""
         return {name: sum(p.numel() for p in part.parameters()) for name, part in self.parts.items()}
 
+    def speech_codebook(self) -> int | None:
+        """Number of speech tokens that LM and flow know; None for a model that has neither."""
+        known: list[Any] = [self.parts[name] for name in ("lm", "flow") if name in self.parts]
+        return int(known[0].config.speech_codebook) if known else None
+
+    def speaker_width(self) -> int | None:
+        """Numbers in the speaker vectors that LM and flow take; None for a model that has neither."""
+        known: list[Any] = [self.parts[name] for name in ("lm", "flow") if name in self.parts]
+        return int(known[0].config.speaker_width) if known else None
+
     def hash(self) -> str:
-        """One hash of all weights, sizes, the tokenizer and the voices."""
+        """One hash of all weights, sizes, the tokenizer, the voices and the ONNX front ends."""
         tokenizer = hashlib.sha256(self.tokenizer.data or b"").hexdigest()
+        onnx = {name: hash_file(path) for name, path in self.onnx.items() if path.is_file()}
         return hash_json(
             {
                 "parts": {name: hash_part(part) for name, part in self.parts.items()},
                 "tokenizer": [self.tokenizer.kind, tokenizer],
                 "voices": {name: _hash_tensors({name: vector}) for name, vector in self.voices.items()},
                 "clock": vars(self.clock),
+                **({"onnx": onnx} if onnx else {}),
             }
         )
 
     def extractor_hash(self) -> str:
-        """One hash of everything that decides tokens, speaker vectors and mel: features of another model never match."""
+        """One hash of all that decides tokens, speaker vectors and mel: features of another model never match.
+
+        Raises:
+            ModelError: the model lacks a front end.
+        """
         return hash_json(
             {
-                "speech_tokenizer": hash_part(self.part("speech_tokenizer")),
-                "speaker_encoder": hash_part(self.part("speaker_encoder")),
+                **{name: self._front_end_hash(name) for name in _FRONT_ENDS},
                 "mel": vars(self.mel),
                 "clock": vars(self.clock),
             }
         )
+
+    def _front_end_hash(self, name: str) -> str:
+        if name not in self.onnx:
+            return hash_part(self.part(name))
+        if not self.onnx[name].is_file():
+            raise ModelError(
+                f"{self.onnx[name]} is missing; prompts and training need it: copy it from the released folder"
+            )
+        return hash_file(self.onnx[name])
 
 
 def network_of(config: PartConfig) -> nn.Module:
@@ -165,17 +211,13 @@ def _hash_tensors(tensors: Mapping[str, Tensor]) -> str:
 
 
 def write_model(model: Model, path: Path) -> None:
-    """Write a native folder; it appears whole or not at all."""
+    """Write a native folder; it appears whole or not at all.
+
+    Raises:
+        OSError: the disk is full or `path` cannot be written.
+    """
     with write_folder(path) as folder:
-        files = {}
-        for name, part in model.parts.items():
-            tensors = {key: value.detach().cpu().contiguous() for key, value in part.state_dict().items()}
-            files[f"{name}.safetensors"] = save(tensors)
-        files[VOICES] = save({name: vector.detach().cpu().contiguous() for name, vector in model.voices.items()})
-        if model.tokenizer.data is not None:
-            files["text_tokenizer.json"] = model.tokenizer.data
-        for file_name, data in files.items():
-            write_bytes(folder / file_name, data)
+        files = _write_files(model, folder)
         description = {
             "format": FORMAT,
             "name": model.name,
@@ -186,84 +228,172 @@ def write_model(model: Model, path: Path) -> None:
             "text_tokenizer": {"kind": model.tokenizer.kind},
             "voices": sorted(model.voices),
             "lineage": model.lineage,
-            "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+            "files": files,
         }
         write_json(folder / DESCRIPTION, description)
 
 
+def _write_files(model: Model, folder: Path) -> dict[str, str]:
+    """Write everything but the description, one file in memory at a time; returns the SHA-256 of each."""
+    files = {}
+
+    def keep(name: str, data: bytes) -> None:
+        write_bytes(folder / name, data)
+        files[name] = hashlib.sha256(data).hexdigest()
+
+    for name, part in model.parts.items():
+        keep(f"{name}.safetensors", save(_plain(part.state_dict())))
+    keep(VOICES, save(_plain(model.voices)))
+    if model.tokenizer.data is not None:
+        keep("text_tokenizer.json", model.tokenizer.data)
+    for name, source in model.onnx.items():
+        if source.is_file():
+            shutil.copyfile(source, folder / f"{name}.onnx")
+            files[f"{name}.onnx"] = hash_file(folder / f"{name}.onnx")
+    return files
+
+
+def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+
+
 def read_model(path: Path) -> Model:
-    """Read a model folder of either layout; every tensor must match.
+    """Read a model folder of either layout; every tensor must match and the parts must fit together.
 
     Raises:
-        ModelError: no model is there, a file is damaged or missing, or tensors do not match the configuration.
+        ModelError: no model is there, a file is damaged or missing, tensors do not match the configuration, or parts
+            contradict each other.
     """
     if not path.is_dir():
-        raise ModelError(f"there is no model folder {path}")
+        raise ModelError(
+            f"there is no model folder {path}; give one made by cosytune, or a released CosyVoice 1 folder"
+        )
     if (path / DESCRIPTION).is_file():
-        return _read_native(path)
-    if (path / "cosyvoice.yaml").is_file():
+        model = _read_native(path)
+    elif (path / "cosyvoice.yaml").is_file():
         from cosytune.models.released import read_released
 
-        return read_released(path)
-    found = ", ".join(sorted(entry.name for entry in path.iterdir())[:8]) or "nothing"
-    raise ModelError(
-        f"{path} is not a model folder: neither {DESCRIPTION} (written by cosytune) nor cosyvoice.yaml (released "
-        f"CosyVoice 1) is there; found {found}"
-    )
+        model = read_released(path)
+    else:
+        found = ", ".join(sorted(entry.name for entry in path.iterdir())[:8]) or "nothing"
+        raise ModelError(
+            f"{path} is not a model folder: neither {DESCRIPTION} (written by cosytune) nor cosyvoice.yaml (released "
+            f"CosyVoice 1) is there; found {found}"
+        )
+    check_agreement(model)
+    return model
+
+
+def identity_of(path: Path) -> str:
+    """A hash of what is in a model folder of either layout, without reading the networks.
+
+    A native folder's description holds the SHA-256 of its files, which `read_model` verifies; name and lineage do not
+    count. Of a released folder all files count that `read_model` may open.
+
+    Raises:
+        ModelError: there is no model folder.
+    """
+    if (path / DESCRIPTION).is_file():
+        description = _read_description(path)
+        return hash_json(
+            [description.get(key) for key in ("format", "clock", "mel", "parts", "text_tokenizer", "files")]
+        )
+    files = sorted(file for pattern in ("cosyvoice.yaml", "*.pt", "*.onnx") for file in path.glob(pattern))
+    if not files:
+        raise ModelError(f"there is no model in {path}")
+    return hash_json({file.name: hash_file(file) for file in files})
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    try:
+        description = json.loads((path / DESCRIPTION).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, error) from error
+    if not isinstance(description, dict):
+        raise ModelError(f"{path / DESCRIPTION} is damaged (no JSON object); get the folder again")
+    return description
+
+
+def _damaged(path: Path, error: Exception) -> ModelError:
+    return ModelError(f"{path / DESCRIPTION} is damaged ({type(error).__name__}: {error}); get the folder again")
 
 
 def _read_native(path: Path) -> Model:
+    description = _read_description(path)
+    if description.get("format") != FORMAT:
+        raise ModelError(
+            f"{path} has format {description.get('format')}, this cosytune reads {FORMAT}; update cosytune"
+        )
     try:
-        description = json.loads((path / DESCRIPTION).read_text(encoding="utf-8"))
-        if description["format"] != FORMAT:
-            raise ModelError(
-                f"{path} has format {description['format']}, this cosytune reads {FORMAT}; update cosytune"
-            )
-        parts = {
-            name: _read_part(path, name, config, description["files"]) for name, config in description["parts"].items()
-        }
+        files = description["files"]
+        parts = {name: _read_part(path, name, config, files) for name, config in description["parts"].items()}
         kind = description["text_tokenizer"]["kind"]
-        data = _verified(path, "text_tokenizer.json", description["files"]) if kind == "small" else None
-        voices = load(_verified(path, VOICES, description["files"]))
+        data = _verified(path, "text_tokenizer.json", files) if kind == "small" else None
         return Model(
-            name=description["name"],
-            stage=description["stage"],
+            name=str(description["name"]),
+            stage=str(description["stage"]),
             clock=Clock(**description["clock"]),
             mel=MelConfig(**description["mel"]),
             parts=parts,
             tokenizer=TokenizerFile(kind, data),
-            voices=voices,
-            lineage=description["lineage"],
+            voices=_tensors_of(path, VOICES, files),
+            lineage=[dict(entry) for entry in description["lineage"]],
             path=path,
+            onnx=_onnx_of(path, files),
         )
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ModelError(
-            f"{path / DESCRIPTION} is damaged ({type(error).__name__}: {error}); get the folder again"
-        ) from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _damaged(path, error) from error
 
 
 def _verified(path: Path, name: str, hashes: Mapping[str, str]) -> bytes:
     file = path / name
     if name not in hashes or not file.is_file():
         raise ModelError(f"{file} is missing; the folder is incomplete, get it again")
-    if hash_file(file) != hashes[name]:
+    data = file.read_bytes()
+    if hashlib.sha256(data).hexdigest() != hashes[name]:
         raise ModelError(f"{file} is not the file that was written (its SHA-256 differs); get the folder again")
-    return file.read_bytes()
+    return data
+
+
+def _onnx_of(path: Path, hashes: Mapping[str, str]) -> dict[str, Path]:
+    found = {name: path / f"{name}.onnx" for name in _FRONT_ENDS if f"{name}.onnx" in hashes}
+    for file in found.values():
+        if not file.is_file() or hash_file(file) != hashes[file.name]:
+            raise ModelError(f"{file} is missing or not the file that was written; get the folder again")
+    return found
+
+
+def _tensors_of(path: Path, name: str, hashes: Mapping[str, str]) -> dict[str, Tensor]:
+    try:
+        return load(_verified(path, name, hashes))
+    except SafetensorError as error:
+        raise ModelError(f"{path / name} cannot be read ({error}); get the folder again") from error
 
 
 def _read_part(path: Path, name: str, config: dict[str, Any], hashes: Mapping[str, str]) -> nn.Module:
     if name not in _KINDS:
         raise ModelError(f"{path} has a part {name!r}; known parts are {', '.join(_KINDS)}")
     config_type, network_type = _KINDS[name]
+    tensors = _tensors_of(path, f"{name}.safetensors", hashes)
     try:
-        network = network_type(config_type(**config))
+        return build(network_type, config_type(**config), tensors, f"{path / name}.safetensors")
     except ValidationError as error:
         raise ModelError(f"{path / DESCRIPTION}: the configuration of {name} is not valid: {error}") from error
-    try:
-        tensors = load(_verified(path, f"{name}.safetensors", hashes))
-    except SafetensorError as error:
-        raise ModelError(f"{path / name}.safetensors cannot be read: {error}") from error
-    load_strictly(network, tensors, f"{path / name}.safetensors")
+
+
+def build(
+    network_type: Callable[[Any], nn.Module], config: PartConfig, tensors: Mapping[str, Tensor], source: str
+) -> nn.Module:
+    """A network with these tensors; its memory is taken only after names and shapes have been compared.
+
+    Raises:
+        ModelError: tensors are missing, unexpected or of another shape; all of them are listed.
+    """
+    with torch.device("meta"):
+        outline = network_type(config)
+    _compare(outline.state_dict(), tensors, source)
+    network = network_type(config)
+    network.load_state_dict(dict(tensors), strict=True)
     return network
 
 
@@ -274,6 +404,12 @@ def load_strictly(network: nn.Module, tensors: Mapping[str, Tensor], source: str
         ModelError: some are missing, unexpected or of another shape; all of them are listed.
     """
     wanted = network.state_dict()
+    _compare(wanted, tensors, source)
+    network.load_state_dict(dict(tensors), strict=True)
+    return len(wanted)
+
+
+def _compare(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor], source: str) -> None:
     missing = sorted(set(wanted) - set(tensors))
     unexpected = sorted(set(tensors) - set(wanted))
     misshapen = [
@@ -288,9 +424,10 @@ def load_strictly(network: nn.Module, tensors: Mapping[str, Tensor], source: str
             for label, names in (("missing", missing), ("unexpected", unexpected), ("other shape:", misshapen))
             if names
         ]
-        raise ModelError(f"{source}: {matched} of {len(wanted)} tensors matched; {'; '.join(problems)}")
-    network.load_state_dict(dict(tensors), strict=True)
-    return len(wanted)
+        raise ModelError(
+            f"{source}: {matched} of {len(wanted)} tensors matched; {'; '.join(problems)}; "
+            "nothing was loaded, give the checkpoint and the configuration of the same model"
+        )
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -303,9 +440,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise ModelError(f"{path} is missing")
     try:
         value = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except _DAMAGE as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(
-            f"{path} cannot be read as plain tensors ({str(error).splitlines()[0]}); it is refused"
+            f"{path} cannot be read as plain tensors ({first}); it is damaged or holds code, which is never run: "
+            "get the file again"
         ) from error
     if not isinstance(value, dict):
         raise ModelError(f"{path} holds a {type(value).__name__}, not a dictionary of tensors")

@@ -12,24 +12,30 @@ from cosytune.errors import ModelError
 __all__ = ["read_hyper_parameters"]
 
 _KNOWN_TAGS = ("!new:", "!name:", "!apply:", "!ref")
-_REFERENCE = re.compile(r"<([A-Za-z0-9_]+)>")
-_PRODUCT = re.compile(r"\s*(<[A-Za-z0-9_]+>|\d+(?:\.\d+)?)(?:\s*\*\s*(<[A-Za-z0-9_]+>|\d+(?:\.\d+)?))?\s*$")
+_OPERAND = r"(<[A-Za-z0-9_]+>|\d+(?:\.\d+)?)"
+_REFERENCE = re.compile(rf"\s*{_OPERAND}(?:\s*\*\s*{_OPERAND})?\s*")
+_EXPONENT = re.compile(r"[-+]?\d+(?:\.\d*)?[eE][-+]?\d+")
 _LARGEST_FILE = 1_000_000
+_LARGEST_NUMBER = 1e15
+_MALFORMED = (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What PyYAML raises on text that is no YAML and on scalars that are not what their tag says."""
 
 
 class _Reference(str):
     """The text after `!ref`, not yet looked up."""
 
 
+class _RefusedError(Exception):
+    """Something in the text that is not read, in words; `read_hyper_parameters` adds which file it is."""
+
+
 class _DataLoader(yaml.SafeLoader):
-    """A safe loader that sees HyperPyYAML's tags as plain mappings and refuses anchors and other tags."""
+    """A safe loader that sees HyperPyYAML's tags as plain values and refuses aliases and other tags."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
             line = self.peek_event().start_mark.line + 1
-            raise ModelError(
-                f"line {line} of the model's yaml uses an alias (*name); released files have none, so it is refused"
-            )
+            raise _RefusedError(f"line {line} uses an alias (*name); released files have none, so it is refused")
         return super().compose_node(parent, index)
 
 
@@ -43,13 +49,13 @@ def _construct(loader: _DataLoader, suffix: str, node: yaml.Node) -> Any:
 
 def _construct_reference(loader: _DataLoader, node: yaml.Node) -> Any:
     if not isinstance(node, yaml.ScalarNode):
-        raise ModelError(f"line {node.start_mark.line + 1} of the model's yaml: !ref must be followed by <name>")
+        raise _RefusedError(f"line {node.start_mark.line + 1}: !ref must be followed by <name>")
     return _Reference(loader.construct_scalar(node))
 
 
 def _refuse(loader: _DataLoader, node: yaml.Node) -> Any:
-    raise ModelError(
-        f"line {node.start_mark.line + 1} of the model's yaml has the tag {node.tag!r}; "
+    raise _RefusedError(
+        f"line {node.start_mark.line + 1} has the tag {node.tag!r}; "
         f"only {', '.join(_KNOWN_TAGS)} are known, and none of them is executed"
     )
 
@@ -58,62 +64,84 @@ for _tag in ("!new:", "!name:", "!apply:"):
     _DataLoader.add_multi_constructor(_tag, _construct)
 _DataLoader.add_constructor("!ref", _construct_reference)
 _DataLoader.add_constructor(None, _refuse)
+# YAML 1.2 and the released files write 1e-06; PyYAML knows YAML 1.1, where that is a word.
+_DataLoader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(rf"{_EXPONENT.pattern}$"), list("-+0123456789"))
 
 
-def read_hyper_parameters(text: str) -> dict[str, Any]:
+def read_hyper_parameters(text: str, source: str = "the model's yaml") -> dict[str, Any]:
     """The yaml's values as nested plain dictionaries, `!ref <name>` and `!ref <name> * 2` looked up.
 
-    A reference to something that is not a number or a string (a list of processing steps, say) stays its text.
+    A reference to something that is not a number or a string (a component, a list of processing steps) stays its text.
+
+    Args:
+        text: of the file.
+        source: its name, for messages.
 
     Raises:
-        ModelError: not YAML, an unknown tag (with its line), an alias, a reference to a name that is not there, or
-            more than 1 MB.
+        ModelError: not YAML, an unknown tag (with its line), an alias, a reference to a name that is not there or to
+            itself, or more than a million characters.
     """
     if len(text) > _LARGEST_FILE:
-        raise ModelError(
-            f"the model's yaml has {len(text)} characters; released ones have about 8,000, so it is refused"
-        )
+        raise ModelError(f"{source} has {len(text):,} characters; released ones have about 8,000, so it is refused")
     try:
         value = yaml.load(text, Loader=_DataLoader)
-    except yaml.YAMLError as error:
-        raise ModelError(f"the model's yaml cannot be read: {error}") from error
+        if not isinstance(value, dict):
+            raise _RefusedError("it does not hold names and values at its top")
+        references = _References(value)
+        return {key: references.resolve(entry) for key, entry in value.items()}
+    except _RefusedError as error:
+        raise ModelError(f"{source}: {error}; get the released file again") from error
     except RecursionError as error:
-        raise ModelError("the model's yaml is nested too deeply to be a model's configuration") from error
-    if not isinstance(value, dict):
-        raise ModelError("the model's yaml does not hold names and values at its top")
-    return {key: _resolve(entry, value) for key, entry in value.items()}
+        raise ModelError(f"{source} is nested too deeply to be a model's configuration") from error
+    except _MALFORMED as error:
+        raise ModelError(f"{source} cannot be read as YAML: {error}") from error
 
 
-def _resolve(value: Any, top: dict[str, Any]) -> Any:
-    if isinstance(value, _Reference):
-        return _look_up(value, top)
-    if isinstance(value, dict):
-        return {key: _resolve(entry, top) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_resolve(entry, top) for entry in value]
-    return value
+class _References:
+    """Looks references up, each name once, so that no chain of them can take long."""
 
+    def __init__(self, top: dict[Any, Any]) -> None:
+        self._top = top
+        self._done: dict[str, Any] = {}
+        self._open: list[str] = []
 
-def _look_up(reference: _Reference, top: dict[str, Any]) -> Any:
-    match = _PRODUCT.match(reference)
-    if match is None:
-        raise ModelError(
-            f"the model's yaml has the reference {str(reference)!r}; only <name> and products of two are read"
-        )
-    factors = [_factor(text, top) for text in match.groups() if text is not None]
-    if len(factors) == 1:
-        return factors[0]
-    if not all(isinstance(factor, (int, float)) for factor in factors):
-        raise ModelError(f"the model's yaml multiplies {str(reference)!r}, which are not numbers")
-    return factors[0] * factors[1]
+    def resolve(self, value: Any) -> Any:
+        """`value` with all references in it looked up."""
+        if isinstance(value, _Reference):
+            return self._look_up(value)
+        if isinstance(value, dict):
+            return {key: self.resolve(entry) for key, entry in value.items()}
+        if isinstance(value, list):
+            return [self.resolve(entry) for entry in value]
+        return value
 
+    def _look_up(self, reference: _Reference) -> Any:
+        match = _REFERENCE.fullmatch(reference)
+        if match is None:
+            raise _RefusedError(f"it has the reference {str(reference)!r}; only <name> and products of two are read")
+        factors = [self._operand(text) for text in match.groups() if text is not None]
+        if len(factors) == 1:
+            return factors[0]
+        if not all(isinstance(factor, (int, float)) for factor in factors):
+            raise _RefusedError(f"it multiplies {str(reference)!r}, which are not numbers")
+        product = factors[0] * factors[1]
+        if not abs(product) < _LARGEST_NUMBER:
+            raise _RefusedError(f"{str(reference)!r} is too large a number to be a size")
+        return product
 
-def _factor(text: str, top: dict[str, Any]) -> Any:
-    name = _REFERENCE.fullmatch(text)
-    if name is None:
-        return float(text) if "." in text else int(text)
-    if name[1] not in top:
-        raise ModelError(f"the model's yaml refers to <{name[1]}>, which it does not define")
-    value = top[name[1]]
-    # References to references or to components are processing steps and factories, which nothing here needs.
-    return value if isinstance(value, (int, float, str, list)) and not isinstance(value, _Reference) else str(text)
+    def _operand(self, text: str) -> Any:
+        if not text.startswith("<"):
+            return float(text) if "." in text else int(text)
+        name = text[1:-1]
+        if name not in self._top:
+            raise _RefusedError(f"it refers to {text}, which it does not define")
+        if name in self._open:
+            raise _RefusedError(f"it refers to {text} while defining it")
+        if name not in self._done:
+            self._open.append(name)
+            value = self._top[name]
+            value = self._look_up(value) if isinstance(value, _Reference) else value
+            # Components, factories and lists of steps are what nothing here needs.
+            self._done[name] = value if isinstance(value, (int, float, str)) else text
+            self._open.pop()
+        return self._done[name]

@@ -26,7 +26,8 @@ class FamilySize:
     Attributes:
         clock: rates.
         mel: the spectrogram between flow and vocoder.
-        text_vocabulary: text tokens; 0 lets pre-training train a small tokenizer of `small_vocabulary` pieces.
+        text_vocabulary: text tokens of the Whisper vocabulary; 0 lets pre-training train a small tokenizer.
+        small_vocabulary: pieces of that small tokenizer, at most; 0 where there is none.
         parts: configuration of each network, given the text vocabulary.
     """
 
@@ -65,6 +66,8 @@ def _nano_parts(text_vocabulary: int) -> dict[str, PartConfig]:
             text_vocabulary=text_vocabulary,
             speech_codebook=codebook.codebook_size,
             speaker_width=speaker_width,
+            min_ratio=0.6,
+            max_ratio=8.0,
             text_encoder=EncoderConfig(
                 input=128, width=192, heads=4, feed_forward=512, layers=2, chunk=1, dropout=0.05, position_dropout=0.0
             ),
@@ -145,9 +148,7 @@ def _cosyvoice_300m_parts(text_vocabulary: int) -> dict[str, PartConfig]:
 
 SIZES: dict[str, FamilySize] = {
     # 25 tokens/s and exactly two mel frames per token: what learned fastest on two cores.
-    "nano": FamilySize(
-        Clock(16_000, 320, 25), MelConfig(16_000, 1024, 1024, 320, 80, 0.0, 8000.0), 0, 256, _nano_parts
-    ),
+    "nano": FamilySize(Clock(16_000, 320, 25), MelConfig(16_000, 1024, 1024, 320, 80, 0.0, 8000.0), 0, 64, _nano_parts),
     # The released 300M shapes, to pre-train from nothing with Whisper's text vocabulary.
     "300m": FamilySize(Clock(22_050, 256, 50), MEL_22K, 51_866, 0, _cosyvoice_300m_parts),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cosytune.audio.resample import resample
-from cosytune.errors import InputError
+from cosytune.errors import InputError, ModelError
 from cosytune.models.extractors import FrontEnds
 from cosytune.models.flow.solver import synthesise
 from cosytune.models.folder import Model
@@ -33,7 +33,13 @@ LONGEST_PROMPT_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class _Condition:
-    """What one request says about voice: a vector [1, E] and, from a prompt, its text, tokens [1, T] and mel [1, M, F]."""
+    """What one request says about voice.
+
+    Attributes:
+        vector: speaker vector [1, E].
+        lm_text, lm_speech: the prompt's text [S] and tokens [T] that the LM goes on from; empty without a transcript.
+        flow_tokens, flow_mel: the prompt's tokens [1, T] and mel [1, M, F] that the flow goes on from.
+    """
 
     vector: Tensor
     lm_text: Tensor
@@ -52,7 +58,7 @@ class Synthesiser:
         """Take the networks of `model` in evaluation mode.
 
         Raises:
-            ModelError: LM, flow or vocoder is missing.
+            ModelError: LM, flow or vocoder is missing, or the LM reads with a text tokenizer that cosytune lacks.
         """
         self.model = model
         self.sampling = sampling or SamplingConfig()
@@ -62,6 +68,12 @@ class Synthesiser:
         self._vocoder = model.part("vocoder").eval()
         self._tokenizer = load_tokenizer(model.tokenizer.kind, model.tokenizer.data)
         self._front_ends: FrontEnds | None = None
+        known, made = self._lm.config.text_vocabulary, self._tokenizer.vocabulary_size
+        if known > made:
+            raise ModelError(
+                f"the LM of {model.name} knows {known} text tokens, the {model.tokenizer.kind} tokenizer makes {made}: "
+                "it was trained with another text tokenizer (as CosyVoice-300M-25Hz was), which cosytune does not have"
+            )
 
     @property
     def sample_rate(self) -> int:
@@ -80,27 +92,35 @@ class Synthesiser:
         return self._front_ends
 
     @torch.inference_mode()
-    def speak(self, request: Request) -> Speech:
+    def speak(self, request: Request, progress: Callable[[int, int], None] | None = None) -> Speech:
         """Say one text.
+
+        Args:
+            request: what, with which voice.
+            progress: called with the sentences done and all sentences, before the first and after each.
 
         Raises:
             InputError: nothing to say, an unknown voice, neither or both of voice and prompt, or an unusable prompt.
+            ModelError: the model's text tokenizer, voices or front ends do not fit its networks.
         """
         pieces = prepare_text(request.text, length=self._length)
         if not pieces:
             raise InputError(
                 f"{request.name}: there is nothing to say in {request.text[:40]!r}; give text with words in it"
             )
+        texts = [self._ids(piece) for piece in pieces]
         spent = {"prompt": 0.0, "lm": 0.0, "flow": 0.0, "vocoder": 0.0}
         with _timed(spent, "prompt"):
             condition = self._condition(request)
         generator = torch.Generator().manual_seed(request.seed)
         waves, tokens, ended = [], [], []
-        for piece in pieces:
+        for done, text in enumerate(texts):
+            if progress is not None:
+                progress(done, len(texts))
             with _timed(spent, "lm"):
                 spoken = generate(
                     self._lm,
-                    torch.tensor(self._tokenizer.encode(piece), dtype=torch.int64),
+                    text,
                     condition.vector[0],
                     condition.lm_text,
                     condition.lm_speech,
@@ -110,6 +130,8 @@ class Synthesiser:
             tokens.append(spoken.tokens)
             ended.append(spoken.stopped)
             waves.append(self._render(torch.tensor([spoken.tokens], dtype=torch.int64), condition, generator, spent))
+        if progress is not None:
+            progress(len(texts), len(texts))
         return Speech(self._join(waves), self.sample_rate, pieces, tokens, ended, spent)
 
     @torch.inference_mode()
@@ -121,7 +143,13 @@ class Synthesiser:
         Args:
             wave: float32 [N] at `sample_rate` Hz.
             vector: speaker vector [E]; the recording's own if not given.
+            seed: of the flow's and the vocoder's noise.
+
+        Raises:
+            InputError: the recording is too short or cannot be used.
+            ModelError: the model folder does not contain the front ends.
         """
+        _check_recording(wave, sample_rate, "the recording")
         listened = resample(wave, sample_rate, FEATURE_SAMPLE_RATE)
         tokens = torch.from_numpy(self.front_ends.tokens([listened])[0])[None]
         if vector is None:
@@ -131,6 +159,17 @@ class Synthesiser:
 
     def _length(self, text: str) -> int:
         return len(self._tokenizer.encode(text))
+
+    def _ids(self, text: str) -> Tensor:
+        """Text tokens int64 [S]."""
+        ids = self._tokenizer.encode(text)
+        known = self._lm.config.text_vocabulary
+        if ids and max(ids) >= known:
+            raise ModelError(
+                f"{text[:40]!r} has the text token {max(ids)}, but the LM of {self.model.name} knows {known} of them: "
+                f"the {self.model.tokenizer.kind} tokenizer is not what it was trained with, so it cannot speak this"
+            )
+        return torch.tensor(ids, dtype=torch.int64)
 
     def _render(
         self, tokens: Tensor, condition: _Condition, generator: torch.Generator, spent: dict[str, float]
@@ -164,19 +203,30 @@ class Synthesiser:
     def _condition(self, request: Request) -> _Condition:
         if (request.voice is None) == (request.prompt_wave is None):
             raise InputError(f"{request.name}: give either a voice or a prompt recording")
-        if request.voice is not None:
-            if request.voice not in self.model.voices:
-                known = ", ".join(sorted(self.model.voices)) or "none"
-                raise InputError(
-                    f"{request.name}: model {self.model.name} has no voice {request.voice!r}; its voices: {known}; "
-                    "or give a prompt recording"
-                )
-            return self._condition_of_vector(self.model.voices[request.voice])
-        return self._condition_of_prompt(request)
+        if request.voice is None:
+            return self._condition_of_prompt(request)
+        if request.prompt_text is not None:
+            raise InputError(
+                f"{request.name}: a prompt text says what is said in a prompt recording; give that recording, not the "
+                f"voice {request.voice!r}, or leave the prompt text out"
+            )
+        if request.voice not in self.model.voices:
+            known = ", ".join(sorted(self.model.voices)) or "none"
+            raise InputError(
+                f"{request.name}: model {self.model.name} has no voice {request.voice!r}; its voices: {known}; "
+                "or give a prompt recording"
+            )
+        return self._condition_of_vector(self.model.voices[request.voice])
 
     def _condition_of_vector(self, vector: Tensor) -> _Condition:
+        width = self._lm.config.speaker_width
+        if vector.numel() != width:
+            raise ModelError(
+                f"a speaker vector of {vector.numel()} numbers was given, model {self.model.name} takes {width}; use a "
+                "vector made by this model"
+            )
         return _Condition(
-            vector.reshape(1, -1),
+            vector.reshape(1, -1).float(),
             torch.zeros(0, dtype=torch.int64),
             torch.zeros(0, dtype=torch.int64),
             torch.zeros(1, 0, dtype=torch.int64),
@@ -187,10 +237,11 @@ class Synthesiser:
         wave, rate = request.prompt_wave, request.prompt_rate
         if wave is None or rate is None:
             raise InputError(f"{request.name}: a prompt recording needs its sample rate")
+        _check_recording(wave, rate, f"{request.name}: the prompt recording")
         if len(wave) > LONGEST_PROMPT_SECONDS * rate:
             raise InputError(
-                f"{request.name}: the prompt recording has {len(wave) / rate:.1f} s; at most {LONGEST_PROMPT_SECONDS:.0f} s "
-                "are understood, 5 to 13 s work best"
+                f"{request.name}: the prompt recording has {len(wave) / rate:.1f} s; at most "
+                f"{LONGEST_PROMPT_SECONDS:.0f} s are understood, 5 to 13 s work best; cut it"
             )
         listened = resample(wave, rate, FEATURE_SAMPLE_RATE)
         tokens = torch.from_numpy(self.front_ends.tokens([listened])[0])
@@ -202,9 +253,16 @@ class Synthesiser:
         empty = torch.zeros(0, dtype=torch.int64)
         if request.prompt_text is None:
             return _Condition(vector, empty, empty, tokens[None], mel)
+        # Prompt and text meet as ids, not as strings: tokens must not grow together across the seam.
         said = prepare_text(request.prompt_text, length=self._length, split=False)
-        text = torch.tensor(self._tokenizer.encode("".join(said)), dtype=torch.int64)
-        return _Condition(vector, text, tokens, tokens[None], mel)
+        return _Condition(vector, self._ids("".join(said)), tokens, tokens[None], mel)
+
+
+def _check_recording(wave: np.ndarray, rate: int, what: str) -> None:
+    if wave.ndim != 1 or rate <= 0 or not np.isfinite(wave).all():
+        raise InputError(
+            f"{what} has shape {list(wave.shape)} at {rate} Hz; give one channel of finite samples and its rate"
+        )
 
 
 @contextmanager

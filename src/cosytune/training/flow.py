@@ -12,19 +12,20 @@ from cosytune.data.features import FeatureStore
 from cosytune.data.manifest import Utterance
 from cosytune.models.flow.loss import FlowTerms, draw, flow_terms, gaussian_baseline
 from cosytune.models.folder import Model
-from cosytune.training.loop import LossReport
+from cosytune.training.clips import spread
+from cosytune.training.loop import LossReport, Task
 from cosytune.training.settings import LoopSettings, StageName, vector_kind
 
 __all__ = ["FlowTask"]
 
+VALIDATION_CLIPS = 256
 VALIDATION_BATCH = 16
 
 
-class FlowTask:
+class FlowTask(Task):
     """Velocity loss with prompt and condition dropping, plus the prior loss if the settings weigh it."""
 
     part = "flow"
-    head = None
     baseline_name = "mean and variance of each band"
 
     def __init__(
@@ -42,13 +43,13 @@ class FlowTask:
         self._settings, self._device = settings, device
         self._frame_rate = model.clock.frame_rate
         self._train = list(train)
-        self._validation = [clip.id for clip in validation]
+        self._validation = [clip.id for clip in spread(validation, VALIDATION_CLIPS)]
 
     def clips(self) -> Sequence[Utterance]:
         """All training clips; transcripts are not needed."""
         return self._train
 
-    def loss(self, ids: list[str], generator: torch.Generator, progress: float) -> LossReport:
+    def loss(self, ids: list[str], step: int, generator: torch.Generator) -> LossReport:
         """Mean squared error of the velocity, plus `prior_weight` times the prior's mean absolute error."""
         terms, frames = self._terms(ids, generator)
         seconds = frames / self._frame_rate

@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from cosytune.training.settings import LoopSettings, PartName, StageName
 if TYPE_CHECKING:
     from cosytune.training.loop import Watch
 
-__all__ = ["PartJob", "Reporter", "default_workers", "run_job", "run_jobs", "threads_for"]
+__all__ = ["PartJob", "Reporter", "default_workers", "end_with_parent", "run_job", "run_jobs", "threads_for"]
 
 
 class Reporter(Protocol):
@@ -64,11 +65,20 @@ class PartJob:
 
 
 def run_job(job: PartJob, watch: Watch | None = None) -> PartResult:
-    """Train one part in this process, from its last checkpoint if it has one."""
+    """Train one part in this process, from its last checkpoint if it has one.
+
+    Threads and the global random state are as before afterwards: what this process computes next must not depend on
+    whether it trained or left that to another.
+    """
     from cosytune.training.parts import train_part
 
+    threads = torch.get_num_threads()
     torch.set_num_threads(job.threads)
-    return train_part(job, watch)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return train_part(job, watch)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def run_jobs(jobs: Sequence[PartJob], workers: int, reporter: Reporter) -> list[PartResult]:
@@ -80,15 +90,20 @@ def run_jobs(jobs: Sequence[PartJob], workers: int, reporter: Reporter) -> list[
     for job in jobs:
         reporter.start(job.label, job.settings.steps)
     if workers == 1:
-        return [run_job(job, _mover(reporter, job)) for job in jobs]
+        results = []
+        for job in jobs:
+            results.append(run_job(job, _mover(reporter, job)))
+            reporter.move(job.label, job.settings.steps)
+        return results
     # Spawned, not forked: forked children of a process that has used torch's thread pool can hang.
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent) as pool:
         futures = [pool.submit(run_job, job) for job in jobs]
         try:
             _watch(jobs, futures, reporter)
             return [future.result() for future in futures]
         except BaseException as error:
+            # The pool has no public way to stop work that has begun; what the children have saved stays.
             for process in list(getattr(pool, "_processes", {}).values()):
                 process.terminate()
             pool.shutdown(wait=False, cancel_futures=True)
@@ -98,6 +113,22 @@ def run_jobs(jobs: Sequence[PartJob], workers: int, reporter: Reporter) -> list[
                     "the same command goes on from the last checkpoints, with --workers 1 it needs less memory"
                 ) from error
             raise
+
+
+def end_with_parent() -> None:
+    """Let this child process end when its parent does.
+
+    Without it the children of a command that was killed would go on, beside those of the same command started again,
+    and both would write the same run folders.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_exit_after, args=(parent,), daemon=True).start()
+
+
+def _exit_after(parent: multiprocessing.process.BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
 
 
 def _mover(reporter: Reporter, job: PartJob) -> Callable[[int], None]:
@@ -114,11 +145,13 @@ def _watch(
         for job in jobs:
             reporter.move(job.label, _last_step(job.folder / "metrics.jsonl"))
         for future in done:
-            if (error := future.exception()) is not None:
-                raise (
-                    error
-                    if isinstance(error, (CosytuneError, concurrent.futures.process.BrokenProcessPool))
-                    else TrainingError(f"training stopped unexpectedly: {type(error).__name__}: {error}")
+            error = future.exception()
+            if isinstance(error, (CosytuneError, concurrent.futures.process.BrokenProcessPool)):
+                raise error
+            if error is not None:
+                raise TrainingError(
+                    f"training stopped unexpectedly ({type(error).__name__}: {error}); "
+                    "the same command with --workers 1 goes on and shows where"
                 ) from error
 
 

@@ -15,21 +15,21 @@ from cosytune.data.features import Features, FeatureStore
 from cosytune.data.manifest import Utterance
 from cosytune.models.folder import Model
 from cosytune.models.lm.loss import LMLoss, lm_loss
-from cosytune.text.frontend import prepare_text
 from cosytune.text.tokenizers import TextTokenizer
-from cosytune.training.loop import LossReport
+from cosytune.training.clips import spoken_text, spread
+from cosytune.training.loop import LossReport, Task
 from cosytune.training.settings import LoopSettings, StageName, vector_kind
 
 __all__ = ["LMTask"]
 
+VALIDATION_CLIPS = 256
 VALIDATION_BATCH = 16
 
 
-class LMTask:
+class LMTask(Task):
     """Text, speaker vector and speech tokens of one utterance, or of two of one speaker one after the other."""
 
     part = "lm"
-    head = None
     baseline_name = "unigram of the training tokens"
 
     def __init__(
@@ -48,17 +48,19 @@ class LMTask:
         self._settings, self._device = settings, device
         self._token_rate = model.clock.token_rate
         self._train = list(train)
-        self._validation = [clip.id for clip in validation]
-        self._same_speaker: dict[str, list[str]] = {}
-        for clip in train:
-            self._same_speaker.setdefault(clip.speaker, []).append(clip.id)
-        self._speaker = {clip.id: clip.speaker for clip in train}
+        self._validation = [clip.id for clip in spread(validation, VALIDATION_CLIPS)]
+        self._texts = {clip.id: spoken_text(clip.text) for clip in (*train, *validation)}
+        # What may follow a clip: the same voice, and a transcript exactly if the clip has one.
+        self._kind = {clip.id: (clip.speaker, bool(self._texts[clip.id])) for clip in train}
+        self._alike: dict[tuple[str, bool], list[str]] = {}
+        for clip_id, kind in self._kind.items():
+            self._alike.setdefault(kind, []).append(clip_id)
 
     def clips(self) -> Sequence[Utterance]:
         """Training clips; those without a transcript teach speech continuation from an empty text."""
         return self._train
 
-    def loss(self, ids: list[str], generator: torch.Generator, progress: float) -> LossReport:
+    def loss(self, ids: list[str], step: int, generator: torch.Generator) -> LossReport:
         """Length-normalised cross-entropy in nats per token."""
         batch = self._batch([self._item(group) for group in self._groups(ids, generator)])
         result = self._loss(batch)
@@ -84,35 +86,43 @@ class LMTask:
         """Cross-entropy of the training tokens' frequencies (plus one for each class) on the validation tokens."""
         classes = self.network.config.speech_codebook + 1
         counts = torch.ones(classes, dtype=torch.float64)
-        for features in self._features.read([clip.id for clip in self._train]):
-            counts += torch.bincount(self._with_end(features), minlength=classes)
+        for clip in self._train:
+            counts += torch.bincount(self._with_end(clip.id), minlength=classes)
         logs = (counts / counts.sum()).log()
-        held_out = torch.cat([self._with_end(features) for features in self._features.read(self._validation)])
+        held_out = torch.cat([self._with_end(clip_id) for clip_id in self._validation])
         return {"cross_entropy": -float(logs[held_out].mean())}
 
-    def _with_end(self, features: Features) -> Tensor:
+    def _with_end(self, clip_id: str) -> Tensor:
         end = torch.tensor([self.network.end_token])
-        return torch.cat((torch.from_numpy(features.speech_tokens), end))
+        return torch.cat((torch.from_numpy(self._features.read([clip_id])[0].speech_tokens), end))
 
     def _groups(self, ids: list[str], generator: torch.Generator) -> list[list[str]]:
-        """Each clip alone or, with probability `concatenate`, followed by another clip of its speaker."""
+        """Each clip alone or, with probability `concatenate`, followed by another one of its kind (if there is any)."""
         groups = []
         for clip_id in ids:
-            others = self._same_speaker[self._speaker[clip_id]]
+            alike = self._alike[self._kind[clip_id]]
             chance, choice = torch.rand(2, generator=generator).tolist()
-            other = others[math.floor(choice * len(others))]
-            groups.append([clip_id, other] if chance < self._settings.concatenate and other != clip_id else [clip_id])
+            group = [clip_id]
+            if chance < self._settings.concatenate and len(alike) > 1:
+                other = alike[math.floor(choice * (len(alike) - 1))]
+                # The last one stands in for the clip itself, so that all others are equally likely.
+                group.append(alike[-1] if other == clip_id else other)
+            groups.append(group)
         return groups
 
     def _item(self, group: list[str]) -> Features:
         """The clips of a group as one: texts joined by a space, tokens one after the other."""
         rows = self._features.read(group)
-        text = " ".join("".join(prepare_text(row.text, length=len, split=False)) for row in rows if row.text)
+        text = " ".join(self._texts[clip_id] for clip_id in group).strip()
         speech = np.concatenate([row.speech_tokens for row in rows])
         return replace(rows[0], text=text, speech_tokens=speech, mel=None)
 
     def _batch(self, items: list[Features]) -> Batch:
-        return move(collate(items, self._tokenizer.encode, speaker=vector_kind(self._stage)), self._device)
+        batch = collate(items, self._tokenizer.encode, speaker=vector_kind(self._stage))
+        if not batch.text_tokens.shape[1]:
+            # The text encoder cannot run over no position at all; a masked one changes nothing.
+            batch = replace(batch, text_tokens=batch.text_tokens.new_zeros(len(items), 1))
+        return move(batch, self._device)
 
     def _loss(self, batch: Batch) -> LMLoss:
         output = self.network(

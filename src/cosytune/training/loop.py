@@ -1,25 +1,25 @@
-"""The training loop of every part with one loss: LM, flow, speech tokenizer, speaker encoder.
-
-The vocoder, which trains against discriminators, has its own loop in `vocoder.py`.
-"""
+"""The training loop of every part: one update after the other, with validation, curves and checkpoints between them."""
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from cosytune.data.manifest import Utterance
 from cosytune.data.sampler import endless
 from cosytune.errors import TrainingError
+from cosytune.training.average import WeightAverage
 from cosytune.training.results import MetricPoint, PartResult
 from cosytune.training.run import PartRun
 from cosytune.training.settings import LoopSettings, learning_rate
 
-__all__ = ["LOG_EVERY", "LossReport", "Progress", "Task", "Watch", "autocast", "note_skip", "step_generator", "train"]
+__all__ = ["LOG_EVERY", "LossReport", "Progress", "Task", "Watch", "step_generator", "train"]
 
 LARGEST_SKIPS_IN_A_ROW = 10
 LOG_EVERY = 10
@@ -33,7 +33,7 @@ class LossReport:
 
     Attributes:
         loss: scalar to be minimised.
-        values: numbers worth a curve, as detached scalars.
+        values: numbers worth a curve, as scalars.
         audio_seconds: seconds of speech in the batch.
     """
 
@@ -42,37 +42,45 @@ class LossReport:
     audio_seconds: float
 
 
-class Task(Protocol):
-    """One part's side of training: which network, which clips, which loss."""
+class Task(ABC):
+    """One part's side of training: which network, which clips, which loss.
+
+    Attributes:
+        part: name of the network.
+        baseline_name: the trivial predictor of `baseline`, in words.
+        betas: decays of AdamW's moments.
+        network: its weights are the result.
+        head: trained along and thrown away afterwards (a classification head), or None.
+    """
 
     part: str
     baseline_name: str
+    betas: tuple[float, float] = (0.9, 0.98)
+    network: Any
+    head: nn.Module | None = None
 
-    @property
-    def network(self) -> nn.Module:
-        """The network whose weights are the result."""
-        ...
-
-    @property
-    def head(self) -> nn.Module | None:
-        """Trained along and thrown away afterwards (a classification head), or None."""
-        ...
-
-    def clips(self) -> Sequence[Any]:
+    @abstractmethod
+    def clips(self) -> Sequence[Utterance]:
         """Training utterances, as the sampler wants them."""
-        ...
 
-    def loss(self, ids: list[str], generator: torch.Generator, progress: float) -> LossReport:
-        """Loss of one batch; all randomness but dropout comes from `generator`; `progress` runs from 0 to 1."""
-        ...
+    @abstractmethod
+    def loss(self, ids: list[str], step: int, generator: torch.Generator) -> LossReport:
+        """Loss of one batch in update number `step` (from 0); all randomness but dropout comes from `generator`."""
 
+    @abstractmethod
     def validate(self) -> dict[str, float]:
         """Held-out values of the network as it is, the same draws every time."""
-        ...
 
+    @abstractmethod
     def baseline(self) -> dict[str, float]:
         """What a trivial predictor reaches on the same held-out data."""
-        ...
+
+    def state(self) -> dict[str, Any]:
+        """What else a checkpoint must hold, as tensors and plain values."""
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:  # noqa: B027 - most parts have none
+        """Inverse of `state`."""
 
 
 @dataclass
@@ -88,174 +96,153 @@ class Progress:
 
 def step_generator(seed: int, step: int) -> torch.Generator:
     """The source of all random numbers of one update: it depends on nothing but seed and step, so resuming is exact."""
-    return torch.Generator().manual_seed((seed * 1_000_003 + step * 7919 + 17) % (2**63 - 1))
-
-
-def autocast(settings: LoopSettings, device: torch.device) -> torch.autocast:
-    """Mixed precision as the settings ask for it."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=settings.precision == "bfloat16")
+    return torch.Generator().manual_seed(seed * 1_000_003 + step * 7919 + 17)
 
 
 def train(task: Task, settings: LoopSettings, run: PartRun, watch: Watch | None = None) -> PartResult:
     """Train `task` for `settings.steps` updates; continue where an earlier, killed run of the same folder stopped.
 
+    Args:
+        task: network, clips and loss.
+        settings: as resolved.
+        run: folder of curves and checkpoints.
+        watch: told the number of updates done, after each.
+
     Raises:
-        TrainingError: the loss stayed non-finite for ten updates in a row.
+        TrainingError: the loss stayed non-finite for ten updates in a row, or a checkpoint cannot be read.
     """
     if (done := run.finished()) is not None:
         return done
-    modules = nn.ModuleDict({"network": task.network} | ({"head": task.head} if task.head is not None else {}))
-    device = next(modules.parameters()).device
-    trained = [p for p in modules.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(
-        trained, lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=settings.weight_decay
-    )
-    average = _Average(task.network, settings.average)
-    state = _resume(run, modules, optimizer, average)
-    if state.step == 0:
-        state.start = task.validate()
-        _record(run, task, state, "validation", state.start)
-
-    order = endless(task.clips(), seconds=settings.batch_seconds, seed=settings.seed, start_step=state.step)
-    for ids in order:
-        if state.step >= settings.steps:
+    loop = _Loop(task, settings, run)
+    loop.resume()
+    if loop.progress.step == 0:
+        loop.progress.start = loop.validate()
+    for ids in endless(task.clips(), seconds=settings.batch_seconds, seed=settings.seed, start_step=loop.progress.step):
+        if loop.progress.step >= settings.steps:
             break
-        rate = learning_rate(settings, state.step)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        torch.manual_seed(settings.seed * 1_000_003 + state.step)  # dropout
-        modules.train()
-        with autocast(settings, device):
-            report = task.loss(ids, step_generator(settings.seed, state.step), state.step / settings.steps)
-        report.loss.backward()
-        norm = nn.utils.clip_grad_norm_(trained, settings.clip_norm)
-        if math.isfinite(report.loss.item()) and math.isfinite(norm.item()):
-            optimizer.step()
-            average.update(task.network)
-            state.skips_in_a_row = 0
-        else:
-            note_skip(task.part, state, ids)
-        optimizer.zero_grad(set_to_none=True)
-        state.step += 1
-        state.audio_seconds += report.audio_seconds
+        loop.update(ids)
+        if loop.progress.step < settings.steps:
+            loop.between_updates()
+        if watch is not None:
+            watch(loop.progress.step)
+    return loop.finish()
 
-        if state.step % LOG_EVERY == 0 or state.step == settings.steps:
+
+class _Loop:
+    """The moving parts of one run: modules, optimizer, average and progress."""
+
+    def __init__(self, task: Task, settings: LoopSettings, run: PartRun) -> None:
+        self.task, self.settings, self.run = task, settings, run
+        self.modules = nn.ModuleDict({"network": task.network} | ({} if task.head is None else {"head": task.head}))
+        self.trained = [p for p in self.modules.parameters() if p.requires_grad]
+        self.device = self.trained[0].device
+        self.optimizer = torch.optim.AdamW(
+            self.trained, lr=settings.learning_rate, betas=task.betas, weight_decay=settings.weight_decay
+        )
+        self.average = WeightAverage(task.network, settings.average)
+        self.progress = Progress()
+
+    def update(self, ids: list[str]) -> None:
+        """One optimizer update on a batch, or, where loss or gradient are not finite, none and a note of it."""
+        settings, progress = self.settings, self.progress
+        rate = learning_rate(settings, progress.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        torch.manual_seed(settings.seed * 1_000_003 + progress.step)  # dropout has no generator of its own
+        counted = [buffer.clone() for buffer in self.modules.buffers()]
+        self.modules.train()
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=settings.precision == "bfloat16"):
+            report = self.task.loss(ids, progress.step, step_generator(settings.seed, progress.step))
+        report.loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.trained, settings.clip_norm)
+        if math.isfinite(report.loss.item()) and math.isfinite(norm.item()):
+            self.optimizer.step()
+            self.average.update(self.task.network)
+            progress.skips_in_a_row = 0
+        else:
+            # Batch statistics were counted on the way to the loss, and one number that is none would stay in them.
+            for buffer, before in zip(self.modules.buffers(), counted, strict=True):
+                buffer.copy_(before)
+            self._note_skip(ids)
+        self.optimizer.zero_grad(set_to_none=True)
+        progress.step += 1
+        progress.audio_seconds += report.audio_seconds
+        if progress.step % LOG_EVERY == 0 or progress.step == settings.steps:
             values = {name: value.item() for name, value in report.values.items()}
             extra = {"gradient_norm": norm.item(), "learning_rate": rate}
-            _record(run, task, state, "train", {"loss": report.loss.item(), **values, **extra})
-        if state.step % settings.validate_every == 0 and state.step < settings.steps:
-            with average.applied(task.network):
-                _record(run, task, state, "validation", task.validate())
-        if state.step % settings.checkpoint_every == 0 and state.step < settings.steps:
-            _save(run, modules, optimizer, average, state)
-        if watch is not None:
-            watch(state.step)
-    return _finish(task, settings, run, average, state)
+            self._record("train", {"loss": report.loss.item(), **values, **extra})
 
+    def between_updates(self) -> None:
+        """Validate and save where the settings ask for it."""
+        if self.progress.step % self.settings.validate_every == 0:
+            self.validate()
+        if self.progress.step % self.settings.checkpoint_every == 0:
+            self._save()
 
-class _Average:
-    """Exponential moving average of the weights (decay 0: switched off).
+    def validate(self) -> dict[str, float]:
+        """Held-out values of the averaged weights, also written into the curves."""
+        with self.average.applied(self.task.network):
+            values = self.task.validate()
+        self._record("validation", values)
+        return values
 
-    Polyak and Juditsky, 1992; the decay is warmed up as min(decay, (1 + n) / (10 + n)) so that short runs forget
-    their random start.
-    """
-
-    def __init__(self, network: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.updates = 0
-        self.shadow = {name: p.detach().clone() for name, p in network.named_parameters()} if decay else {}
-
-    def update(self, network: nn.Module) -> None:
-        if not self.decay:
+    def resume(self) -> None:
+        """Take everything from the newest whole checkpoint, if there is one."""
+        saved = self.run.load()
+        if saved is None:
             return
-        self.updates += 1
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        with torch.no_grad():
-            for name, parameter in network.named_parameters():
-                self.shadow[name].lerp_(parameter, 1 - decay)
+        self.modules.load_state_dict(saved["modules"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.average.load_state(saved["average"])
+        self.task.load_state(saved["task"])
+        self.progress = Progress(**saved["progress"])
 
-    def applied(self, network: nn.Module) -> _Swapped:
-        return _Swapped(network, self.shadow)
+    def finish(self) -> PartResult:
+        """Validate, write weights and result, and close the folder."""
+        task, progress = self.task, self.progress
+        end = self.validate()
+        with self.average.applied(task.network):
+            weights = {name: value.detach().cpu().clone() for name, value in task.network.state_dict().items()}
+        result = PartResult(
+            part=task.part,
+            steps=progress.step,
+            audio_seconds=progress.audio_seconds,
+            start=progress.start,
+            end=end,
+            baseline=task.baseline(),
+            baseline_name=task.baseline_name,
+            skipped=progress.skipped,
+            settings=self.settings.model_dump(),
+        )
+        self.run.finish(weights, result)
+        return result
 
+    def _note_skip(self, ids: list[str]) -> None:
+        progress = self.progress
+        progress.skipped.append((progress.step, ids))
+        progress.skips_in_a_row += 1
+        if progress.skips_in_a_row >= LARGEST_SKIPS_IN_A_ROW:
+            raise TrainingError(
+                f"the loss of the {self.task.part} was not finite for {LARGEST_SKIPS_IN_A_ROW} updates in a row, up to "
+                f"update {progress.step + 1} with clips {', '.join(ids[:5])}; lower the learning rate or remove these "
+                "clips, and give another output folder"
+            )
 
-class _Swapped:
-    """Context in which a network carries the averaged weights."""
-
-    def __init__(self, network: nn.Module, shadow: dict[str, Tensor]) -> None:
-        self.network, self.shadow = network, shadow
-
-    def __enter__(self) -> None:
-        self._swap()
-
-    def __exit__(self, *_: object) -> None:
-        self._swap()
-
-    def _swap(self) -> None:
-        with torch.no_grad():
-            for name, parameter in self.network.named_parameters():
-                if name in self.shadow:
-                    kept = parameter.detach().clone()
-                    parameter.copy_(self.shadow[name])
-                    self.shadow[name] = kept
-
-
-def note_skip(part: str, state: Progress, ids: list[str]) -> None:
-    state.skipped.append((state.step, ids))
-    state.skips_in_a_row += 1
-    if state.skips_in_a_row >= LARGEST_SKIPS_IN_A_ROW:
-        raise TrainingError(
-            f"the loss of the {part} was not finite for {LARGEST_SKIPS_IN_A_ROW} updates in a row, up to step "
-            f"{state.step} with clips {', '.join(ids[:5])}; lower the learning rate or remove these clips"
+    def _record(self, side: str, values: dict[str, float]) -> None:
+        part, progress = self.task.part, self.progress
+        self.run.record(
+            MetricPoint(part, progress.step, side, name, value, progress.audio_seconds)
+            for name, value in values.items()
         )
 
-
-def _record(run: PartRun, task: Task, state: Progress, side: str, values: dict[str, float]) -> None:
-    run.record(
-        MetricPoint(task.part, state.step, side, name, value, state.audio_seconds) for name, value in values.items()
-    )
-
-
-def _save(
-    run: PartRun, modules: nn.Module, optimizer: torch.optim.Optimizer, average: _Average, state: Progress
-) -> None:
-    run.save(
-        state.step,
-        {
-            "modules": modules.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "average": average.shadow,
-            "average_updates": average.updates,
-            "progress": vars(state),
-        },
-    )
-
-
-def _resume(run: PartRun, modules: nn.Module, optimizer: torch.optim.Optimizer, average: _Average) -> Progress:
-    found = run.load()
-    if found is None:
-        return Progress()
-    _, saved = found
-    modules.load_state_dict(saved["modules"])
-    optimizer.load_state_dict(saved["optimizer"])
-    average.shadow, average.updates = saved["average"], saved["average_updates"]
-    return Progress(**saved["progress"])
-
-
-def _finish(task: Task, settings: LoopSettings, run: PartRun, average: _Average, state: Progress) -> PartResult:
-    with average.applied(task.network):
-        end = task.validate()
-        weights = {name: value.detach().clone() for name, value in task.network.state_dict().items()}
-    _record(run, task, state, "validation", end)
-    result = PartResult(
-        part=task.part,
-        steps=state.step,
-        audio_seconds=state.audio_seconds,
-        start=state.start,
-        end=end,
-        baseline=task.baseline(),
-        baseline_name=task.baseline_name,
-        skipped=state.skipped,
-        settings=settings.model_dump(),
-    )
-    run.finish(weights, result)
-    return result
+    def _save(self) -> None:
+        self.run.save(
+            self.progress.step,
+            {
+                "modules": self.modules.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "average": self.average.state(),
+                "task": self.task.state(),
+                "progress": vars(self.progress),
+            },
+        )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from cosytune.data.corpus import Corpus
@@ -18,7 +20,7 @@ from cosytune.training.results import PartResult
 from cosytune.training.run import PartRun
 from cosytune.training.speaker_encoder import SpeakerEncoderTask
 from cosytune.training.speech_tokenizer import SpeechTokenizerTask
-from cosytune.training.vocoder import VocoderTask, train_vocoder
+from cosytune.training.vocoder import VocoderTask
 
 __all__ = ["train_part"]
 
@@ -36,15 +38,7 @@ def train_part(job: PartJob, watch: Watch | None = None) -> PartResult:
     model = read_model(job.model)
     corpus = Corpus(job.corpus)
     train_side, validation_side = corpus.utterances("train"), corpus.utterances("validation")
-    if not train_side or not validation_side:
-        raise DataError(
-            f"corpus {corpus.path} has {len(train_side)} training and {len(validation_side)} validation clips; "
-            "training needs both, add recordings or prepare the corpus with a larger --validation"
-        )
-    if job.part == "vocoder":
-        return train_vocoder(
-            VocoderTask(model, train_side, validation_side, job.settings, device), job.settings, run, watch
-        )
+    _check_sides(corpus, train_side, validation_side, "clips")
     return train(_task(job, model, corpus, train_side, validation_side, device), job.settings, run, watch)
 
 
@@ -56,6 +50,8 @@ def _task(
     validation_side: tuple[Utterance, ...],
     device: torch.device,
 ) -> Task:
+    if job.part == "vocoder":
+        return VocoderTask(model, train_side, validation_side, job.settings, device)
     if job.part == "speaker_encoder":
         return SpeakerEncoderTask(model, train_side, validation_side, job.settings, device)
     tokenizer = load_tokenizer(model.tokenizer.kind, model.tokenizer.data)
@@ -66,6 +62,15 @@ def _task(
     # Clips that could not be analysed are accounted for in the store's ledger.
     train_side = tuple(clip for clip in train_side if clip.id in features)
     validation_side = tuple(clip for clip in validation_side if clip.id in features)
+    _check_sides(corpus, train_side, validation_side, "clips with features")
     if job.part == "lm":
         return LMTask(model, train_side, validation_side, features, tokenizer, job.stage, job.settings, device)
     return FlowTask(model, train_side, validation_side, features, job.stage, job.settings, device)
+
+
+def _check_sides(corpus: Corpus, train_side: Sequence[Utterance], validation: Sequence[Utterance], what: str) -> None:
+    if not train_side or not validation:
+        raise DataError(
+            f"corpus {corpus.path} has {len(train_side)} training and {len(validation)} validation {what}; "
+            "training needs both, add recordings or prepare the corpus with a larger --validation"
+        )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cosytune.errors import TrainingError
 
-__all__ = ["MetricPoint", "PartResult", "StageResult", "read_metrics"]
+__all__ = ["MetricPoint", "PartResult", "StageResult", "read_metrics", "read_record"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,11 @@ class PartResult:
     skipped: list[tuple[int, list[str]]] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> PartResult:
+        """The record that `dataclasses.asdict` and JSON made a plain value of."""
+        return cls(**{**value, "skipped": [(step, list(ids)) for step, ids in value["skipped"]]})
+
     def beats_baseline(self) -> dict[str, bool]:
         """For every metric with a baseline: is the end value below it (all of them are losses)?"""
         return {name: self.end[name] < value for name, value in self.baseline.items()}
@@ -93,11 +98,19 @@ class StageResult:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> StageResult:
         """Inverse of `to_json`."""
-        parts = [
-            PartResult(**{**part, "skipped": [(step, list(ids)) for step, ids in part["skipped"]]})
-            for part in value["parts"]
-        ]
-        return cls(**{**value, "parts": parts})
+        return cls(**{**value, "parts": [PartResult.from_json(part) for part in value["parts"]]})
+
+
+def read_record(path: Path) -> Any:
+    """One JSON document of a run folder.
+
+    Raises:
+        TrainingError: it is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise TrainingError(f"{path} is damaged ({error}); delete the run folder and train again") from error
 
 
 def read_metrics(path: Path) -> Iterator[MetricPoint]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import pickle
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -15,7 +16,7 @@ import torch
 
 from cosytune.errors import TrainingError
 from cosytune.files import write_bytes, write_json, write_text
-from cosytune.training.results import MetricPoint, PartResult, read_metrics
+from cosytune.training.results import MetricPoint, PartResult, read_metrics, read_record
 
 __all__ = ["PartRun"]
 
@@ -23,7 +24,7 @@ KEEP_CHECKPOINTS = 2
 
 
 class PartRun:
-    """Folder layout: `settings.json`, `metrics.jsonl`, `checkpoints/step-N.pt` (+ `.sha256`), `weights.pt`, `result.json`.
+    """One folder: `settings.json`, `metrics.jsonl`, `checkpoints/step-N.pt` and `.sha256`, `weights.pt`, `result.json`.
 
     `result.json` is written last: a folder that has it is finished and is never trained again.
     """
@@ -39,7 +40,7 @@ class PartRun:
         folder.mkdir(parents=True, exist_ok=True)
         settings_path = folder / "settings.json"
         if settings_path.exists():
-            earlier = json.loads(settings_path.read_text(encoding="utf-8"))
+            earlier = read_record(settings_path)
             if earlier != settings:
                 changed = sorted(k for k in {*earlier, *settings} if earlier.get(k) != settings.get(k))
                 raise TrainingError(
@@ -50,10 +51,11 @@ class PartRun:
             write_json(settings_path, settings)
 
     def record(self, points: Iterable[MetricPoint]) -> None:
-        """Append values to the curves."""
+        """Append values to the curves; what is not finite leaves a gap (the result lists skipped updates)."""
         with self.metrics_path.open("a", encoding="utf-8") as out:
             for point in points:
-                out.write(json.dumps(asdict(point)) + "\n")
+                if math.isfinite(point.value):
+                    out.write(json.dumps(asdict(point)) + "\n")
 
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Write a checkpoint of `step` beside its checksum and drop all but the newest two."""
@@ -63,12 +65,16 @@ class PartRun:
         path = self._checkpoint(step)
         write_bytes(path, data)
         write_text(path.with_suffix(".sha256"), hashlib.sha256(data).hexdigest())
-        for old in self._steps()[:-KEEP_CHECKPOINTS]:
-            self._checkpoint(old).unlink()
-            self._checkpoint(old).with_suffix(".sha256").unlink(missing_ok=True)
+        self._drop(self._steps()[:-KEEP_CHECKPOINTS])
 
-    def load(self) -> tuple[int, dict[str, Any]] | None:
-        """The newest whole checkpoint as (step, state), or None; curves are cut back to that step."""
+    def load(self) -> dict[str, Any] | None:
+        """The state in the newest whole checkpoint, or None; curves are cut back to its step.
+
+        Raises:
+            TrainingError: a whole checkpoint holds something else, or the curves are damaged.
+        """
+        for left_by_a_crash in self.folder.rglob(".*.partial"):
+            left_by_a_crash.unlink()
         for step in reversed(self._steps()):
             path = self._checkpoint(step)
             checksum = path.with_suffix(".sha256")
@@ -77,10 +83,10 @@ class PartRun:
                 continue
             try:
                 state = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
-            except (RuntimeError, pickle.UnpicklingError) as error:
-                raise TrainingError(f"{path} cannot be read as a checkpoint: {error}; delete it to go on") from error
+            except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
+                raise TrainingError(f"{path} cannot be read as a checkpoint ({error}); delete it to go on") from error
             self._cut_metrics(step)
-            return step, state
+            return state
         self._cut_metrics(-1)
         return None
 
@@ -90,21 +96,19 @@ class PartRun:
         torch.save(weights, buffer)
         write_bytes(self.folder / "weights.pt", buffer.getvalue())
         write_json(self.folder / "result.json", asdict(result))
-        for step in self._steps():
-            self._checkpoint(step).unlink()
-            self._checkpoint(step).with_suffix(".sha256").unlink(missing_ok=True)
+        self._drop(self._steps())
 
     def finished(self) -> PartResult | None:
         """The result of a run that is over, else None."""
         path = self.folder / "result.json"
         if not path.exists():
             return None
-        value = json.loads(path.read_text(encoding="utf-8"))
-        return PartResult(**{**value, "skipped": [(step, list(ids)) for step, ids in value["skipped"]]})
+        return PartResult.from_json(read_record(path))
 
-    def weights(self) -> dict[str, torch.Tensor]:
-        """The trained weights of a finished run."""
-        return torch.load(self.folder / "weights.pt", weights_only=True, map_location="cpu")
+    def _drop(self, steps: Iterable[int]) -> None:
+        for step in steps:
+            self._checkpoint(step).unlink()
+            self._checkpoint(step).with_suffix(".sha256").unlink(missing_ok=True)
 
     def _checkpoint(self, step: int) -> Path:
         return self.folder / "checkpoints" / f"step-{step:08d}.pt"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from typing_extensions import Self
 
 from cosytune.errors import InputError
 
@@ -33,25 +35,28 @@ class LoopSettings(BaseModel):
 
     Attributes:
         steps: optimizer updates.
-        batch_seconds: seconds of speech per update (an upper bound; at least one clip).
+        batch_seconds: seconds of speech per update, padding counted; the last clip of a batch may pass it by a little,
+            a longer clip comes alone, and what `concatenate` adds is not counted.
         learning_rate: peak rate of AdamW.
-        warmup_steps: updates over which the rate rises linearly from zero.
+        warmup_steps: updates over which the rate rises linearly from zero; never more than half of `steps`.
         final_rate: the rate falls along a half cosine to this share of the peak; 1.0 keeps it constant.
         clip_norm: largest global gradient norm.
         weight_decay: AdamW's decoupled decay.
-        crop_seconds: training of vocoder and speaker encoder cuts random pieces this long.
+        crop_seconds: training of vocoder and speaker encoder cuts random pieces this long (a shorter one would not fill
+            the windows of the spectral losses).
         adversarial_steps: the last so many updates of the vocoder add the discriminators (0: spectral losses only).
-        concatenate: share of the LM's training items made of two utterances of one voice, so that it learns to go on
-            from a prompt.
-        dither: the tokenizer's quantiser stays continuous for this share of the steps before it rounds.
+        concatenate: share of the LM's training items that a second utterance of the same voice is added to, so that it
+            learns to go on from a prompt.
+        continuous: the tokenizer's quantiser stays continuous for this share of the steps before it rounds.
         prior_weight: weight of the flow's auxiliary prior loss on the regulated tokens.
         average: decay of the running average of the weights that is validated and kept; 0 keeps the last weights.
+            Statistics that a network counts itself (batch normalisation) are kept as they are.
         validate_every, checkpoint_every: updates between validations and between checkpoints.
         precision: "float32", or "bfloat16" for autocast.
         seed: of data order, crops, dropout and noise.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     steps: int = Field(ge=1)
     batch_seconds: float = Field(gt=0)
@@ -60,24 +65,40 @@ class LoopSettings(BaseModel):
     final_rate: float = Field(default=0.05, ge=0, le=1)
     clip_norm: float = Field(default=1.0, gt=0)
     weight_decay: float = Field(default=0.01, ge=0)
-    crop_seconds: float = Field(default=1.0, gt=0)
+    crop_seconds: float = Field(default=1.0, ge=0.1)
     adversarial_steps: int = Field(default=0, ge=0)
     concatenate: float = Field(default=0.0, ge=0, le=1)
-    dither: float = Field(default=0.1, ge=0, le=1)
+    continuous: float = Field(default=0.5, ge=0, le=1)
     prior_weight: float = Field(default=0.0, ge=0)
     average: float = Field(default=0.0, ge=0, lt=1)
     validate_every: int = Field(default=200, ge=1)
     checkpoint_every: int = Field(default=200, ge=1)
     precision: Literal["float32", "bfloat16"] = "float32"
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)
+
+    @model_validator(mode="after")
+    def _adversary_within_the_run(self) -> Self:
+        if self.adversarial_steps > self.steps:
+            raise ValueError(f"adversarial_steps {self.adversarial_steps} are more than all {self.steps} steps")
+        return self
+
+
+# What only some parts know how to use: given to another part it is refused, not ignored.
+_USED_BY: dict[str, tuple[PartName, ...]] = {
+    "crop_seconds": ("vocoder", "speaker_encoder"),
+    "adversarial_steps": ("vocoder",),
+    "concatenate": ("lm",),
+    "continuous": ("speech_tokenizer",),
+    "prior_weight": ("flow",),
+}
 
 
 def learning_rate(settings: LoopSettings, step: int) -> float:
     """Rate of update number `step` (from 0): linear warm-up, then half a cosine down to `final_rate` of the peak."""
-    if step < settings.warmup_steps:
-        return settings.learning_rate * (step + 1) / settings.warmup_steps
-    span = max(1, settings.steps - settings.warmup_steps)
-    progress = min(1.0, (step - settings.warmup_steps) / span)
+    warmup = min(settings.warmup_steps, settings.steps // 2)
+    if step < warmup:
+        return settings.learning_rate * (step + 1) / warmup
+    progress = min(1.0, (step - warmup) / (settings.steps - warmup))
     low = settings.final_rate
     return settings.learning_rate * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * progress)))
 
@@ -85,7 +106,8 @@ def learning_rate(settings: LoopSettings, step: int) -> float:
 # Rates for networks of a few million parameters, measured in ../shared/reference/tiny-recipe.md's setting; steps are
 # what those learn in minutes on two cores.
 _SMALL: dict[tuple[str, str], dict[str, Any]] = {
-    ("pretrain", "speech_tokenizer"): {"steps": 1200, "batch_seconds": 32, "learning_rate": 1.2e-3, "warmup_steps": 100},
+    ("pretrain", "speech_tokenizer"): {"steps": 1200, "batch_seconds": 32, "learning_rate": 1.2e-3,
+                                       "warmup_steps": 100},
     ("pretrain", "speaker_encoder"): {"steps": 500, "batch_seconds": 48, "learning_rate": 2e-3, "crop_seconds": 2.0},
     ("pretrain", "vocoder"): {"steps": 1200, "batch_seconds": 6, "learning_rate": 1e-3, "crop_seconds": 0.5},
     ("pretrain", "lm"): {"steps": 1200, "batch_seconds": 32, "learning_rate": 1e-3, "warmup_steps": 100,
@@ -146,17 +168,23 @@ def read_overrides(path: Path) -> dict[PartName, dict[str, Any]]:
     return value
 
 
-def override(settings: LoopSettings, part: str, changes: dict[str, Any]) -> LoopSettings:
+def override(settings: LoopSettings, part: PartName, changes: Mapping[str, Any]) -> LoopSettings:
     """`settings` with some values replaced and everything checked again.
 
     Raises:
-        InputError: a value is outside its range.
+        InputError: an unknown setting, one that this part does not use, or a value outside its range.
     """
+    for name in changes:
+        if name not in LoopSettings.model_fields:
+            raise InputError(f"{part} has no setting {name!r}; settings are {', '.join(LoopSettings.model_fields)}")
+        if part not in _USED_BY.get(name, (part,)):
+            raise InputError(f"setting {part}.{name} would do nothing; it is for {', '.join(_USED_BY[name])}")
     try:
         return LoopSettings(**{**settings.model_dump(), **changes})
     except ValidationError as error:
         first = error.errors()[0]
-        raise InputError(f"setting {part}.{first['loc'][0]} = {first['input']!r}: {first['msg']}") from error
+        what = f"{first['loc'][0]} = {first['input']!r}" if first["loc"] else ", ".join(changes)
+        raise InputError(f"setting {part}.{what}: {first['msg']}; change it in the settings") from error
 
 
 def vector_kind(stage: StageName) -> Literal["speaker", "utterance"]:

@@ -14,17 +14,19 @@ from cosytune.data.manifest import Utterance
 from cosytune.errors import DataError
 from cosytune.models.folder import Model
 from cosytune.models.speaker_encoder.loss import MarginSoftmax
-from cosytune.training.loop import LossReport
+from cosytune.training.clips import spread
+from cosytune.training.loop import LossReport, Task
 from cosytune.training.settings import LoopSettings
 from cosytune.training.waves import Waves
-from cosytune.units import FEATURE_SAMPLE_RATE
+from cosytune.units import FEATURE_SAMPLE_RATE, samples_of_seconds
 
 __all__ = ["SpeakerEncoderTask"]
 
 VALIDATION_CLIPS = 128
+VALIDATION_BATCH = 16
 
 
-class SpeakerEncoderTask:
+class SpeakerEncoderTask(Task):
     """Classification of the training speakers with an angular margin, on random crops."""
 
     part = "speaker_encoder"
@@ -41,24 +43,30 @@ class SpeakerEncoderTask:
         """Number the speakers.
 
         Raises:
-            DataError: fewer than two speakers.
+            DataError: fewer than two speakers, or none of them in the validation side.
         """
         speakers = sorted({clip.speaker for clip in train})
         if len(speakers) < 2:
             raise DataError(
-                f"the corpus has {len(speakers)} speaker, and a speaker encoder learns from differences; "
-                "add speakers, or start from a model that has a speaker encoder (--start)"
+                f"the corpus has {len(speakers)} speaker, and a speaker encoder learns from differences; add speakers, "
+                "or start from a model that has a speaker encoder (--start) and leave it out of --parts"
+            )
+        labels = {speaker: number for number, speaker in enumerate(speakers)}
+        known = [clip for clip in validation if clip.speaker in labels]
+        if not known:
+            raise DataError(
+                "no validation clip is of a speaker that the training side has; "
+                "prepare the corpus with more recordings per speaker or a larger --validation"
             )
         self.network = model.part(self.part).to(device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            self.head = MarginSoftmax(self.network.config.speaker_width, len(speakers)).to(device)
-        self._labels = {
-            clip.id: speakers.index(clip.speaker) for clip in (*train, *validation) if clip.speaker in speakers
-        }
+            self._margin = MarginSoftmax(self.network.config.speaker_width, len(speakers)).to(device)
+        self.head = self._margin
+        self._labels = {clip.id: labels[clip.speaker] for clip in (*train, *known)}
         self._device, self._settings = device, settings
         self._train = list(train)
-        self._validation = [clip.id for clip in validation if clip.id in self._labels][:VALIDATION_CLIPS]
+        self._validation = [clip.id for clip in spread(known, VALIDATION_CLIPS)]
         self._speakers = len(speakers)
         self._waves = Waves([*train, *validation], FEATURE_SAMPLE_RATE)
 
@@ -66,11 +74,14 @@ class SpeakerEncoderTask:
         """All training clips, transcribed or not, each as long as the crop that is taken of it."""
         return [replace(clip, seconds=self._settings.crop_seconds) for clip in self._train]
 
-    def loss(self, ids: list[str], generator: torch.Generator, progress: float) -> LossReport:
+    def loss(self, ids: list[str], step: int, generator: torch.Generator) -> LossReport:
         """Margin softmax of one random crop per clip."""
-        crops, _ = self._waves.crops(ids, self._settings.crop_seconds, generator)
-        loss, accuracy = self.head(self._vectors(list(crops)), self._targets(ids))
-        return LossReport(loss, {"accuracy": accuracy}, len(ids) * self._settings.crop_seconds)
+        # A clip alone, such as the last of an epoch, gives two crops: batch normalisation needs something to compare.
+        ids = ids * 2 if len(ids) == 1 else ids
+        length = samples_of_seconds(self._settings.crop_seconds, FEATURE_SAMPLE_RATE)
+        crops, _ = self._waves.crops(ids, length, generator)
+        loss, accuracy = self._margin(self._vectors(list(crops)), self._targets(ids))
+        return LossReport(loss, {"accuracy": accuracy}, crops.numel() / FEATURE_SAMPLE_RATE)
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
@@ -78,13 +89,13 @@ class SpeakerEncoderTask:
         self.network.eval()
         vectors = torch.cat(
             [
-                self._vectors([self._waves[clip_id] for clip_id in self._validation[begin : begin + 16]])
-                for begin in range(0, len(self._validation), 16)
+                self._vectors([self._waves[clip_id] for clip_id in self._validation[begin : begin + VALIDATION_BATCH]])
+                for begin in range(0, len(self._validation), VALIDATION_BATCH)
             ]
         )
-        cosine = torch.nn.functional.normalize(vectors) @ torch.nn.functional.normalize(self.head.weight).T
+        cosine = torch.nn.functional.normalize(vectors) @ torch.nn.functional.normalize(self._margin.weight).T
         targets = self._targets(self._validation)
-        loss = torch.nn.functional.cross_entropy(self.head.scale * cosine, targets)
+        loss = torch.nn.functional.cross_entropy(self._margin.scale * cosine, targets)
         return {"cross_entropy": loss.item(), "accuracy": (cosine.argmax(1) == targets).float().mean().item()}
 
     def baseline(self) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -14,21 +14,24 @@ from cosytune.errors import DataError
 from cosytune.models.folder import Model
 from cosytune.models.speech_tokenizer.loss import constant_ctc_baseline, ctc_loss
 from cosytune.text.tokenizers import TextTokenizer
-from cosytune.training.loop import LossReport
+from cosytune.training.clips import spoken_text, spread
+from cosytune.training.loop import LossReport, Task
 from cosytune.training.settings import LoopSettings
 from cosytune.training.waves import Waves
-from cosytune.units import FEATURE_SAMPLE_RATE
+from cosytune.units import FEATURE_SAMPLE_RATE, feature_frames
 
 __all__ = ["SpeechTokenizerTask"]
 
 VALIDATION_CLIPS = 64
+VALIDATION_BATCH = 16
+REVIVE_EVERY = 100
+"""Updates between two searches for codes that a vector quantiser has stopped using."""
 
 
-class SpeechTokenizerTask:
+class SpeechTokenizerTask(Task):
     """CTC over the model's own text tokens, through the quantiser."""
 
     part = "speech_tokenizer"
-    head = None
     baseline_name = "constant frames (symbol frequencies)"
 
     def __init__(
@@ -49,11 +52,12 @@ class SpeechTokenizerTask:
         self._device = device
         self._bins = self.network.config.bins
         self._settings = settings
-        self._train = _transcribed(train, "train")
-        self._validation = [clip.id for clip in _transcribed(validation, "validation")[:VALIDATION_CLIPS]]
-        texts = {clip.id: clip.text for clip in (*self._train, *validation) if clip.text}
+        texts = {clip.id: spoken_text(clip.text) for clip in (*train, *validation)}
+        self._train = _transcribed(train, texts, "train")
+        held_out = spread(_transcribed(validation, texts, "validation"), VALIDATION_CLIPS)
+        self._validation = [clip.id for clip in held_out]
         self._symbols = {
-            clip_id: torch.tensor(tokenizer.encode(text), dtype=torch.int64) for clip_id, text in texts.items()
+            clip_id: torch.tensor(tokenizer.encode(text), dtype=torch.int64) for clip_id, text in texts.items() if text
         }
         self._waves = Waves([*train, *validation], FEATURE_SAMPLE_RATE)
 
@@ -61,11 +65,13 @@ class SpeechTokenizerTask:
         """Transcribed training clips."""
         return self._train
 
-    def loss(self, ids: list[str], generator: torch.Generator, progress: float) -> LossReport:
+    def loss(self, ids: list[str], step: int, generator: torch.Generator) -> LossReport:
         """CTC per symbol plus the quantiser's own loss; no rounding during the first share of the steps."""
         waves = [self._waves[clip_id] for clip_id in ids]
         features, lengths = self._features(waves)
-        output = self.network(features, lengths, round=progress >= self._settings.dither)
+        if self.network.config.quantiser.kind == "vq" and step % REVIVE_EVERY == 0:
+            self.network.revive_codes(features, lengths, generator)
+        output = self.network(features, lengths, round=step >= self._settings.continuous * self._settings.steps)
         targets, target_lengths = self._targets(ids)
         ctc = ctc_loss(output, targets, target_lengths)
         seconds = sum(len(wave) for wave in waves) / FEATURE_SAMPLE_RATE
@@ -77,7 +83,8 @@ class SpeechTokenizerTask:
         """CTC per symbol, and how many different tokens the held-out clips use."""
         self.network.eval()
         total, symbols, used = 0.0, 0, set[int]()
-        for ids in _chunks(self._validation):
+        for begin in range(0, len(self._validation), VALIDATION_BATCH):
+            ids = self._validation[begin : begin + VALIDATION_BATCH]
             features, lengths = self._features([self._waves[clip_id] for clip_id in ids])
             output = self.network(features, lengths)
             targets, target_lengths = self._targets(ids)
@@ -92,8 +99,8 @@ class SpeechTokenizerTask:
         """CTC per symbol of a model that gives every frame the same distribution."""
         targets, target_lengths = self._targets(self._validation)
         waves = [self._waves[clip_id] for clip_id in self._validation]
-        clock_frames = torch.tensor([len(wave) // (FEATURE_SAMPLE_RATE // 100) for wave in waves])
-        lengths = -(-clock_frames // self.network.config.stride)
+        frames = torch.tensor([feature_frames(len(wave)) for wave in waves])
+        lengths = -(-frames // self.network.config.stride)
         best = constant_ctc_baseline(targets.cpu(), target_lengths.cpu(), lengths, self.network.config.symbols)
         return {"ctc": best.loss}
 
@@ -107,15 +114,11 @@ class SpeechTokenizerTask:
         return pad_sequence(rows, batch_first=True).to(self._device), lengths.to(self._device)
 
 
-def _transcribed(clips: Sequence[Utterance], side: str) -> list[Utterance]:
-    found = [clip for clip in clips if clip.text]
+def _transcribed(clips: Sequence[Utterance], texts: Mapping[str, str], side: str) -> list[Utterance]:
+    found = [clip for clip in clips if texts[clip.id]]
     if not found:
         raise DataError(
             f"the {side} side of the corpus has no transcribed clip, and a speech tokenizer learns from transcripts; "
-            "add transcripts, or start from a model that has a speech tokenizer (--start)"
+            "add transcripts, or start from a model that has a speech tokenizer (--start) and leave it out of --parts"
         )
     return found
-
-
-def _chunks(ids: list[str], size: int = 16) -> list[list[str]]:
-    return [ids[begin : begin + size] for begin in range(0, len(ids), size)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,15 +13,24 @@ from cosytune import __version__
 from cosytune.data.corpus import Corpus
 from cosytune.errors import DataError, InputError, TrainingError
 from cosytune.files import hash_json, write_json
-from cosytune.models.folder import Model, TokenizerFile, load_strictly, network_of, read_model, write_model
+from cosytune.models.folder import (
+    Model,
+    TokenizerFile,
+    load_strictly,
+    network_of,
+    read_checkpoint,
+    read_model,
+    write_model,
+)
 from cosytune.models.sizes import family_size
 from cosytune.text.tokenizers import SmallTokenizer
+from cosytune.training.clips import spoken_text
 from cosytune.training.features import corpus_features
 from cosytune.training.jobs import PartJob, Reporter, default_workers, run_jobs, threads_for
-from cosytune.training.results import PartResult, StageResult
+from cosytune.training.results import PartResult, StageResult, read_record
 from cosytune.training.settings import PARTS, LoopSettings, PartName, StageName, default_settings, override
 
-__all__ = ["DEFAULT_PARTS", "StagePlan", "initial_model", "run_stage"]
+__all__ = ["DEFAULT_PARTS", "StagePlan", "initial_model", "read_stage_result", "run_stage"]
 
 DEFAULT_PARTS: dict[StageName, tuple[PartName, ...]] = {
     "pretrain": PARTS,
@@ -76,12 +84,13 @@ def initial_model(size: str, texts: Sequence[str], seed: int) -> Model:
     if family.text_vocabulary:
         tokenizer, vocabulary = TokenizerFile("whisper"), family.text_vocabulary
     else:
-        if not texts:
+        spoken = [words for text in texts if (words := spoken_text(text))]
+        if not spoken:
             raise DataError(
                 f"size {size} trains its own text tokenizer and the corpus has no transcripts; "
                 "add some, or start from a model that has a tokenizer (--start)"
             )
-        small = SmallTokenizer.train(texts, family.small_vocabulary)
+        small = SmallTokenizer.train(spoken, family.small_vocabulary)
         tokenizer, vocabulary = TokenizerFile("small", small.to_bytes()), small.vocabulary_size
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -93,7 +102,10 @@ def run_stage(plan: StagePlan, reporter: Reporter) -> StageResult:
     """Train the parts of a plan and write the result folder; a killed run goes on where it was.
 
     Raises:
-        InputError, DataError, ModelError, TrainingError: in words; nothing half-finished is left under `output`.
+        InputError: no parts, parts that this stage does not train, settings that do not fit.
+        DataError, ModelError: corpus or start cannot be used.
+        TrainingError: `output` belongs to something else, or training failed. In all cases nothing half-finished is
+            left under `output`.
     """
     result_path = plan.run_folder / "stage.json"
     start = read_model(plan.start)
@@ -112,8 +124,8 @@ def run_stage(plan: StagePlan, reporter: Reporter) -> StageResult:
             corpus_features(corpus, model, reporter)
         finished = run_jobs(_jobs(plan, folder, parts, start), _workers(plan, parts), reporter)
         for part in finished:
-            weights = torch.load(plan.run_folder / part.part / "weights.pt", weights_only=True, map_location="cpu")
-            load_strictly(model.part(part.part), weights, str(plan.run_folder / part.part))
+            path = plan.run_folder / part.part / "weights.pt"
+            load_strictly(model.part(part.part), read_checkpoint(path), str(path))
             reporter.say(part.in_words())
         results += finished
     result = StageResult(plan.stage, str(plan.start), identity["start"], corpus.hash, plan.seed, results)
@@ -131,7 +143,7 @@ def read_stage_result(run_folder: Path) -> StageResult:
     path = run_folder / "stage.json"
     if not path.is_file():
         raise TrainingError(f"{run_folder} holds no finished run; give a folder made by pretrain, sft or tune")
-    return StageResult.from_json(json.loads(path.read_text(encoding="utf-8")))
+    return StageResult.from_json(read_record(path))
 
 
 def _phases(parts: Sequence[PartName]) -> list[list[PartName]]:
@@ -173,6 +185,9 @@ def _settings(plan: StagePlan, part: PartName, start: Model) -> LoopSettings:
 
 
 def _identity(plan: StagePlan, start: Model, corpus: Corpus) -> dict[str, Any]:
+    """What makes a run this run; the same plan in the same place goes on, another one is refused."""
+    if not plan.parts:
+        raise InputError(f"stage {plan.stage} was given no parts; parts are {', '.join(DEFAULT_PARTS[plan.stage])}")
     if unknown := [part for part in plan.overrides if part not in plan.parts]:
         raise InputError(
             f"settings are given for {unknown[0]}, which is not trained; parts are {', '.join(plan.parts)}"
@@ -185,7 +200,7 @@ def _claim(plan: StagePlan, identity: dict[str, Any]) -> None:
     """Refuse an output that belongs to something else, so that nothing is overwritten."""
     path = plan.run_folder / "plan.json"
     if path.exists():
-        if json.loads(path.read_text(encoding="utf-8")) != identity:
+        if read_record(path) != identity:
             raise TrainingError(
                 f"{plan.run_folder} holds a run from another start, corpus or settings; "
                 "give another --output, or delete that folder and the model beside it"
@@ -198,7 +213,8 @@ def _claim(plan: StagePlan, identity: dict[str, Any]) -> None:
 
 def _described(model: Model, plan: StagePlan, corpus: Corpus, result: StageResult, reporter: Reporter) -> Model:
     """The trained model with name, lineage and, after sft and tune, the corpus's speakers as named voices."""
-    voices = dict(model.voices)
+    # Vectors of another speaker encoder mean nothing to this one.
+    voices = {} if "speaker_encoder" in plan.parts else dict(model.voices)
     if plan.stage != "pretrain":
         vectors = corpus_features(corpus, model, reporter).speaker_vectors
         voices |= {speaker: torch.from_numpy(vector) for speaker, vector in vectors.items()}

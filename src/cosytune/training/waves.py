@@ -38,14 +38,22 @@ class Waves:
             self._kept.move_to_end(utterance_id)
         return torch.from_numpy(samples.astype(np.float32) / _FULL_SCALE)
 
-    def crops(self, ids: list[str], seconds: float, generator: torch.Generator) -> tuple[Tensor, list[int]]:
-        """Random pieces [B, N] of equal length and where each begins (samples); short waves end in silence."""
-        length = round(seconds * self.sample_rate)
+    def crops(
+        self, ids: list[str], length: int, generator: torch.Generator, align: int = 1
+    ) -> tuple[Tensor, list[int]]:
+        """Random pieces [B, N] of `length` samples and where each begins; short waves end in silence.
+
+        Args:
+            ids: whose waves.
+            length: N, in samples.
+            generator: draws one number for each.
+            align: pieces begin at multiples of so many samples.
+        """
         pieces, starts = [], []
         for utterance_id in ids:
             wave = self[utterance_id]
-            room = max(0, len(wave) - length)
-            start = int(torch.randint(room + 1, (1,), generator=generator))
+            places = max(0, len(wave) - length) // align + 1
+            start = align * int(torch.randint(places, (1,), generator=generator))
             piece = wave[start : start + length]
             pieces.append(torch.nn.functional.pad(piece, (0, length - len(piece))))
             starts.append(start)

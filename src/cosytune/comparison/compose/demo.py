@@ -1,21 +1,25 @@
-"""The whole story on synthesised speech: corpus, pre-training, SFT, and a comparison of both as starts for a new voice."""
+"""The whole story on synthesised speech: corpora, pre-training, SFT, and both models as starts for a new voice."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cosytune.comparison.compose.comparing import compare
+from cosytune.comparison.compose.starts import initial_start
 from cosytune.comparison.plan import ComparisonPlan, ComparisonResult
 from cosytune.data.corpus import Corpus
 from cosytune.data.manifest import read_manifest, write_manifest
 from cosytune.data.prepare import prepare_corpus
 from cosytune.data.synthesised import SynthVoice, make_voices, synthesise_corpus
-from cosytune.models.folder import write_model
+from cosytune.errors import InputError
+from cosytune.files import hash_json, write_json
 from cosytune.training.jobs import Reporter
-from cosytune.training.stages import DEFAULT_PARTS, StagePlan, initial_model, run_stage
+from cosytune.training.stages import DEFAULT_PARTS, StagePlan, run_stage
 
 __all__ = ["FULL_DEMO", "TOY_DEMO", "DemoSize", "make_models", "run_demo"]
 
@@ -78,7 +82,7 @@ TOY_DEMO = DemoSize(
     new_minutes=1.0,
     sentences=2,
     seeds=1,
-    pretrain={part: _TOY for part in DEFAULT_PARTS["pretrain"]},
+    pretrain=dict.fromkeys(DEFAULT_PARTS["pretrain"], _TOY),
     sft={"lm": _TOY, "flow": _TOY},
     tune={"lm": _TOY, "flow": _TOY},
 )
@@ -93,7 +97,8 @@ def run_demo(folder: Path, size: DemoSize, reporter: Reporter, *, seed: int = 0,
         CosytuneError: whatever a stage raises.
     """
     base, sft = make_models(folder, size, reporter, seed=seed, workers=workers)
-    new = _corpus(folder / "data" / "new-voice", [_new_voice(size, seed)], size.new_minutes, seed + 2, reporter)
+    new_voice = make_voices(size.voices + 1, seed=seed)[size.voices :]
+    new = _corpus(folder / "data" / "new-voice", new_voice, size.new_minutes, seed + 2, reporter)
     plan = ComparisonPlan(
         starts={"base": base, "sft": sft},
         corpus=new.path,
@@ -108,12 +113,11 @@ def run_demo(folder: Path, size: DemoSize, reporter: Reporter, *, seed: int = 0,
 
 def make_models(folder: Path, size: DemoSize, reporter: Reporter, *, seed: int, workers: int) -> tuple[Path, Path]:
     """Pre-train a nano base on many voices and fine-tune it on some of them; returns both model folders."""
+    # One voice more is made and left out here: the one that neither stage has heard when the comparison tunes to it.
     voices = make_voices(size.voices + 1, seed=seed)[: size.voices]
-    many = _corpus(folder / "data" / "many-voices", voices, size.minutes, seed, reporter, untranscribed=size.voices // 4)
-    initial = folder / "models" / "initial"
-    if not (initial / "model.json").exists():
-        texts = [clip.text for clip in many.utterances("train") if clip.text]
-        write_model(initial_model("nano", texts, seed), initial)
+    silent = size.voices // 4
+    many = _corpus(folder / "data" / "many-voices", voices, size.minutes, seed, reporter, untranscribed=silent)
+    initial = initial_start("nano", many, seed, folder / "models" / "initial")
     base, sft = folder / "models" / "base", folder / "models" / "sft"
     pretrain = StagePlan("pretrain", initial, many.path, base, DEFAULT_PARTS["pretrain"], size.pretrain, seed, workers)
     run_stage(replace(pretrain, label="pretrain"), reporter)
@@ -122,24 +126,54 @@ def make_models(folder: Path, size: DemoSize, reporter: Reporter, *, seed: int, 
     return base, sft
 
 
-def _new_voice(size: DemoSize, seed: int) -> SynthVoice:
-    """A voice that neither stage has heard: the next one of the same list."""
-    return make_voices(size.voices + 1, seed=seed)[size.voices]
-
-
 def _corpus(
-    folder: Path, voices: list[SynthVoice], minutes: float, seed: int, reporter: Reporter, *, untranscribed: int = 0
+    folder: Path, voices: Sequence[SynthVoice], minutes: float, seed: int, reporter: Reporter, *, untranscribed: int = 0
 ) -> Corpus:
     """A prepared corpus of synthesised speech; the last `untranscribed` voices lose their transcripts."""
+    settings = [[asdict(voice) for voice in voices], minutes, seed, untranscribed]
+    made_from = {"made_from": hash_json(settings)}
+    note = folder / "demo.json"
     if not folder.exists():
-        name = f"speaking {folder.name}"
-        reporter.start(name, len(voices))
-        synthesise_corpus(
-            folder, voices=voices, minutes_per_voice=minutes, seed=seed, progress=lambda done, _: reporter.move(name, done)
+        _speak_corpus(folder, voices, minutes, seed, reporter, untranscribed, made_from)
+    elif not note.is_file() or json.loads(note.read_text(encoding="utf-8")) != made_from:
+        raise InputError(
+            f"{folder} was not made by this demo with this size and seed; give another --output, or delete that folder"
         )
-        silent = {voice.name for voice in voices[len(voices) - untranscribed :]}
-        clips = [replace(clip, text=None) if clip.speaker in silent else clip for clip in read_manifest(folder / "manifest.jsonl")]
-        write_manifest(folder / "manifest.jsonl", clips)
     corpus = prepare_corpus(folder, folder.with_name(folder.name + ".corpus"), seed=seed)
     reporter.say(f"{folder.name}: {corpus.ledger.summary()}")
     return corpus
+
+
+def _speak_corpus(
+    folder: Path,
+    voices: Sequence[SynthVoice],
+    minutes: float,
+    seed: int,
+    reporter: Reporter,
+    untranscribed: int,
+    made_from: Mapping[str, str],
+) -> None:
+    """Fill `folder` in one piece: a demo that was stopped must not go on with half a corpus."""
+    name = f"speaking {folder.name}"
+    reporter.start(name, len(voices))
+    building = folder.with_name(f".{folder.name}.building").absolute()
+    shutil.rmtree(building, ignore_errors=True)
+    synthesise_corpus(
+        building,
+        voices=voices,
+        minutes_per_voice=minutes,
+        seed=seed,
+        progress=lambda done, _: reporter.move(name, done),
+    )
+    silent = {voice.name for voice in voices[len(voices) - untranscribed :]}
+    clips = [
+        replace(
+            clip,
+            audio=Path(clip.audio).relative_to(building).as_posix(),
+            text=None if clip.speaker in silent else clip.text,
+        )
+        for clip in read_manifest(building / "manifest.jsonl")
+    ]
+    write_manifest(building / "manifest.jsonl", clips)
+    write_json(building / "demo.json", made_from)
+    building.rename(folder)

@@ -3,48 +3,54 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
+from cosytune import __version__
 from cosytune.audio.files import read_wave, write_wave
 from cosytune.comparison.plan import Sample
 from cosytune.data.corpus import Corpus
 from cosytune.data.features import FeatureStore
 from cosytune.data.manifest import Utterance
-from cosytune.errors import InputError
+from cosytune.errors import InputError, ModelError
 from cosytune.evaluation.judges.base import Judge, Recording
 from cosytune.evaluation.judges.dnsmos import DnsmosJudge
 from cosytune.evaluation.judges.pocketsphinx_judge import PocketsphinxJudge
 from cosytune.evaluation.judges.resemblyzer_judge import ResemblyzerJudge
 from cosytune.evaluation.results import Damage, Score
 from cosytune.evaluation.run import SpokenItem, score_system, sees_damage
-from cosytune.files import write_json
-from cosytune.models.folder import Model, read_model
+from cosytune.files import hash_json, write_json
+from cosytune.models.folder import Model, identity_of, read_model
 from cosytune.synthesis.requests import Request
 from cosytune.synthesis.synthesiser import Synthesiser
 from cosytune.text.language import is_chinese
 from cosytune.training.jobs import threads_for
 
-__all__ = ["SystemJob", "SystemScores", "offline_judges", "run_system", "sentences_of"]
+__all__ = ["SystemJob", "SystemScores", "finished", "offline_judges", "run_system", "sentences_of"]
 
 REFERENCES = 8
 """Recordings of the voice that similarity is measured against: from the training side, so that none is an item."""
 
+DAMAGED_RECORDINGS = 4
+"""Recordings that graded noise is added to, to see which metrics hear it."""
+
 
 @dataclass(frozen=True)
 class SystemJob:
-    """One system to be heard.
+    """One system to be heard; everything is named by path, so that another process can do it.
 
     Attributes:
         name: of the system in scores and report.
-        kind: "recordings", "copy" (through tokens, flow and vocoder), "model", or "others" (other people's recordings).
+        kind: "recordings", "copy" (recordings through tokens, flow and vocoder) or "model".
         model: model folder, or None for recordings.
         corpus: prepared corpus whose test side is spoken.
-        folder: where waves and scores go; finished scores there are read, not made again.
+        folder: where waves and scores go; scores of the very same job there are read, not made again.
         seeds: of speaking.
         sentences: ids of the test utterances.
         workers: how many such jobs share the machine.
@@ -52,7 +58,7 @@ class SystemJob:
     """
 
     name: str
-    kind: str
+    kind: Literal["recordings", "copy", "model"]
     model: Path | None
     corpus: Path
     folder: Path
@@ -64,7 +70,7 @@ class SystemJob:
 
 @dataclass(frozen=True)
 class SystemScores:
-    """What came of one system."""
+    """What came of one system: scores, waves that can be played, what it could not say, and which metrics see noise."""
 
     scores: list[Score]
     samples: list[Sample]
@@ -72,7 +78,7 @@ class SystemScores:
     damage: dict[str, Damage]
 
 
-def offline_judges(texts: Sequence[str]) -> list[Judge]:
+def offline_judges(texts: Iterable[str]) -> list[Judge]:
     """The judges whose models come with their packages; the English recogniser only for English texts."""
     judges: list[Judge] = [DnsmosJudge(), ResemblyzerJudge()]
     if not any(is_chinese(text) for text in texts):
@@ -83,18 +89,22 @@ def offline_judges(texts: Sequence[str]) -> list[Judge]:
 def sentences_of(corpus: Corpus, count: int) -> list[Utterance]:
     """Up to `count` held-out utterances, one per sentence, dealt evenly over speakers, always the same ones.
 
+    Speakers without a training clip are left out: nobody can learn their voice or compare with it.
+
     Raises:
-        InputError: the test side has no transcribed sentence.
+        InputError: the test side has no transcribed sentence of a speaker that can be learned.
     """
+    learned = {clip.speaker for clip in corpus.utterances("train")}
     by_speaker: dict[str, list[Utterance]] = {}
     seen: set[str] = set()
     for clip in corpus.utterances("test"):
-        if clip.text and clip.text not in seen:
+        if clip.text and clip.text not in seen and clip.speaker in learned:
             seen.add(clip.text)
             by_speaker.setdefault(clip.speaker, []).append(clip)
     if not by_speaker:
         raise InputError(
-            f"the test side of {corpus.path} has no transcribed clip to speak; add transcripts or more recordings"
+            f"the test side of {corpus.path} has no transcribed clip of a voice with training clips; add transcripts "
+            "or more recordings, or prepare the corpus with a larger --test share"
         )
     rounds = max(len(clips) for clips in by_speaker.values())
     dealt = [clips[turn] for turn in range(rounds) for _, clips in sorted(by_speaker.items()) if turn < len(clips)]
@@ -102,95 +112,167 @@ def sentences_of(corpus: Corpus, count: int) -> list[Utterance]:
 
 
 def run_system(job: SystemJob) -> SystemScores:
-    """Speak, save and score; what was finished earlier is read."""
-    done = job.folder / "scores.json"
-    if done.exists():
-        return _read(done)
+    """Speak, save and score; what the very same job finished earlier is read.
+
+    Raises:
+        CosytuneError: model, corpus or judges cannot be used. A sentence that the model fails on is no error: it is
+            listed and scored as silence.
+    """
+    if (earlier := finished(job)) is not None:
+        return earlier
+    corpus, clips, judges = _materials(job)
+    identity = _identity(job, corpus, judges)
+    threads = torch.get_num_threads()
     torch.set_num_threads(threads_for(job.workers))
-    corpus = Corpus(job.corpus)
-    chosen = {clip.id: clip for clip in corpus.utterances("test")}
-    clips = [chosen[clip_id] for clip_id in job.sentences]
-    judges = offline_judges([clip.text or "" for clip in clips])
-    items, failures = _speak_all(job, corpus, clips)
-    samples = []
-    for speaker_items in items.values():
-        for item in speaker_items:
-            if item.wave is not None:
-                path = job.folder / f"{_file_name(item.sentence)}-{item.seed}.flac"
-                write_wave(path, item.wave, item.sample_rate)
-                samples.append(Sample(job.name, item.sentence, item.text, item.seed, str(path)))
-    scores: list[Score] = []
-    damage: dict[str, Damage] = {}
-    for speaker, speaker_items in items.items():
-        references = _references(corpus, speaker)
-        scores += score_system(job.name, speaker_items, judges, references=references)
-        if job.damage and not damage:
-            for judge in judges:
-                damage |= sees_damage(judge, speaker_items[:4], references=references)
+    try:
+        items, failures = _speak_all(job, corpus, clips)
+    finally:
+        torch.set_num_threads(threads)
+    samples = [
+        Sample(job.name, item.sentence, item.text, item.seed, str(_save(job.folder, item, item.wave)))
+        for spoken in items.values()
+        for item in spoken
+        if item.wave is not None
+    ]
+    scores, damage = _score_all(job, corpus, items, judges)
     result = SystemScores(scores, samples, failures, damage)
-    write_json(
-        done,
-        {
-            "scores": [score.to_json() for score in scores],
-            "samples": [asdict(sample) for sample in samples],
-            "failures": failures,
-            "damage": {name: found.to_json() for name, found in damage.items()},
-        },
-    )
+    _write(job, identity, result)
     return result
 
 
-def _read(path: Path) -> SystemScores:
-    value = json.loads(path.read_text(encoding="utf-8"))
+def finished(job: SystemJob) -> SystemScores | None:
+    """What the very same job left earlier: same weights, sound, sentences, seeds and judges; else None."""
+    corpus, _, judges = _materials(job)
+    return _read(job, _identity(job, corpus, judges))
+
+
+def _materials(job: SystemJob) -> tuple[Corpus, list[Utterance], list[Judge]]:
+    corpus = Corpus(job.corpus)
+    held_out = {clip.id: clip for clip in corpus.utterances("test")}
+    clips = [held_out[identity] for identity in job.sentences]
+    return corpus, clips, offline_judges(clip.text or "" for clip in clips)
+
+
+def _identity(job: SystemJob, corpus: Corpus, judges: Sequence[Judge]) -> str:
+    """A hash of everything that decides the scores: other weights, sound, sentences or judges never share them."""
+    return hash_json(
+        {
+            "cosytune": __version__,
+            "name": job.name,
+            "kind": job.kind,
+            "model": None if job.model is None else identity_of(job.model),
+            "corpus": corpus.hash,
+            "sentences": job.sentences,
+            "seeds": job.seeds,
+            "damage": job.damage,
+            "judges": [[judge.name, judge.version] for judge in judges],
+        }
+    )
+
+
+def _write(job: SystemJob, identity: str, result: SystemScores) -> None:
+    # Waves are named without their folder, so that a comparison that was moved is not made again.
+    samples = [{**asdict(sample), "path": Path(sample.path).name} for sample in result.samples]
+    value: dict[str, Any] = {
+        "identity": identity,
+        "scores": [score.to_json() for score in result.scores],
+        "samples": samples,
+        "failures": result.failures,
+        "damage": {name: found.to_json() for name, found in result.damage.items()},
+    }
+    write_json(job.folder / "scores.json", value)
+
+
+def _read(job: SystemJob, identity: str) -> SystemScores | None:
+    """What an earlier run of this very job left; None if there is none, or a wave of it is gone."""
+    path = job.folder / "scores.json"
+    try:
+        value = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    except ValueError:
+        return None
+    if not isinstance(value, dict) or value.get("identity") != identity:
+        return None
+    samples = [Sample(**{**entry, "path": str(job.folder / entry["path"])}) for entry in value["samples"]]
+    if not all(Path(sample.path).is_file() for sample in samples):
+        return None
     return SystemScores(
         [Score.from_json(entry) for entry in value["scores"]],
-        [Sample(**entry) for entry in value["samples"]],
+        samples,
         value["failures"],
         {name: Damage.from_json(entry) for name, entry in value["damage"].items()},
     )
 
 
-def _file_name(sentence: str) -> str:
-    return sentence.replace("/", "_")
+def _save(folder: Path, item: SpokenItem, wave: np.ndarray) -> Path:
+    """Write one wave under a name that any file system takes; ids that need changing keep apart by their hash."""
+    plain = re.sub(r"[^\w.-]", "_", item.sentence)[:80]
+    if plain != item.sentence:
+        plain = f"{plain}-{hash_json(item.sentence)[:8]}"
+    path = folder / f"{plain}-{item.seed}.flac"
+    write_wave(path, wave, item.sample_rate)
+    return path
+
+
+def _score_all(
+    job: SystemJob, corpus: Corpus, items: dict[str, list[SpokenItem]], judges: Sequence[Judge]
+) -> tuple[list[Score], dict[str, Damage]]:
+    scores: list[Score] = []
+    damage: dict[str, Damage] = {}
+    for speaker, spoken in items.items():
+        references = _references(corpus, speaker)
+        scores += score_system(job.name, spoken, judges, references=references)
+        if job.damage and not damage:
+            for judge in judges:
+                damage |= sees_damage(judge, spoken[:DAMAGED_RECORDINGS], references=references)
+    return scores, damage
+
+
+def _references(corpus: Corpus, speaker: str) -> list[Recording]:
+    own = [clip for clip in corpus.utterances("train") if clip.speaker == speaker]
+    step = max(1, len(own) // REFERENCES)
+    return [Recording(*_recorded(clip)) for clip in own[::step][:REFERENCES]]
+
+
+def _recorded(clip: Utterance) -> tuple[np.ndarray, int]:
+    return read_wave(Path(clip.audio), None, clip.start or 0.0, clip.end)
 
 
 def _speak_all(
     job: SystemJob, corpus: Corpus, clips: Sequence[Utterance]
 ) -> tuple[dict[str, list[SpokenItem]], list[str]]:
     """What the system says, by intended speaker, and what it could not say."""
-    recorded = {clip.id: read_wave(Path(clip.audio), None, clip.start or 0.0, clip.end) for clip in clips}
     items: dict[str, list[SpokenItem]] = {}
     failures: list[str] = []
     synthesiser = None if job.model is None else Synthesiser(_with_voices(read_model(job.model), corpus))
     for clip in clips:
-        wave, rate = recorded[clip.id]
+        recording = Recording(*_recorded(clip))
+        seconds = len(recording.wave) / recording.sample_rate
         for seed in job.seeds:
-            spoken: np.ndarray | None = wave
-            spoken_rate = rate
+            wave: np.ndarray | None = recording.wave
+            rate = recording.sample_rate
             if synthesiser is not None:
-                spoken_rate = synthesiser.sample_rate
-                spoken = _spoken(job, synthesiser, clip, wave, rate, seed, failures)
-            item = SpokenItem(clip.id, clip.text or "", spoken, spoken_rate, seed, len(wave) / rate)
-            items.setdefault(clip.speaker, []).append(item)
+                rate = synthesiser.sample_rate
+                wave, failure = _spoken(job, synthesiser, clip, recording, seed)
+                failures += [] if failure is None else [f"{job.name}, {clip.id}, seed {seed}: {failure}"]
+            items.setdefault(clip.speaker, []).append(SpokenItem(clip.id, clip.text or "", wave, rate, seed, seconds))
     return items, failures
 
 
 def _spoken(
-    job: SystemJob,
-    synthesiser: Synthesiser,
-    clip: Utterance,
-    wave: np.ndarray,
-    rate: int,
-    seed: int,
-    failures: list[str],
-) -> np.ndarray | None:
+    job: SystemJob, synthesiser: Synthesiser, clip: Utterance, recording: Recording, seed: int
+) -> tuple[np.ndarray | None, str | None]:
+    """The wave [N], or None and why: a model that diverged computes no numbers, and that is a result."""
     try:
         if job.kind == "copy":
-            return synthesiser.resynthesise(wave, rate, vector=synthesiser.model.voices.get(clip.speaker), seed=seed)
-        return synthesiser.speak(Request(clip.text or "", clip.speaker, seed=seed, name=clip.id)).wave
-    except InputError as error:
-        failures.append(f"{job.name}: {error}")
-        return None
+            vector = synthesiser.model.voices.get(clip.speaker)
+            wave = synthesiser.resynthesise(recording.wave, recording.sample_rate, vector=vector, seed=seed)
+        else:
+            wave = synthesiser.speak(Request(clip.text or "", clip.speaker, seed=seed, name=clip.id)).wave
+    except (InputError, ModelError) as error:
+        return None, str(error)
+    if not len(wave) or not np.isfinite(wave).all():
+        return None, "no samples came out" if not len(wave) else "samples that are not numbers came out"
+    return wave, None
 
 
 def _with_voices(model: Model, corpus: Corpus) -> Model:
@@ -199,11 +281,3 @@ def _with_voices(model: Model, corpus: Corpus) -> Model:
     store = FeatureStore(corpus.features_folder(identity), extractors=identity)
     vectors = {speaker: torch.from_numpy(vector) for speaker, vector in store.speaker_vectors.items()}
     return replace(model, voices=model.voices | vectors)
-
-
-def _references(corpus: Corpus, speaker: str) -> list[Recording]:
-    own = [clip for clip in corpus.utterances("train") if clip.speaker == speaker]
-    step = max(1, len(own) // REFERENCES)
-    return [
-        Recording(*read_wave(Path(clip.audio), None, clip.start or 0.0, clip.end)) for clip in own[::step][:REFERENCES]
-    ]

@@ -3,7 +3,7 @@
     score(i, j) = ((q_i + u) . k_j + (q_i + v) . (W PE(i - j))) / sqrt(head width)
 
 i - j is query position minus key position; PE has no parameters; u, v and W are learned. The position term is one
-product with the projected table of all needed offsets, realigned by a reshape, and enters fused attention as a bias.
+product with the projected table of all needed offsets, realigned by a reshape.
 """
 
 from __future__ import annotations
@@ -110,18 +110,17 @@ class RelativeAttention(nn.Module):
         scale = query.shape[-1] ** -0.5
         # Unlike a broadcast product, einsum does not copy the table (and its gradient) once per row of the batch.
         by_offset = torch.einsum("bhqd,hkd->bhqk", query + self.position_bias.unsqueeze(1), positions)
-        bias = align_offsets(by_offset * scale, key.shape[-2])
+        content = torch.matmul(query + self.content_bias.unsqueeze(1), key.transpose(-2, -1))
+        scores = (content + align_offsets(by_offset, key.shape[-2])) * scale
         if visible is not None:
-            # Half the lowest number: adding a content score to it cannot overflow to -inf, which would make a row
-            # that sees nothing not-a-number.
-            bias = bias.masked_fill(~visible, torch.finfo(bias.dtype).min / 2)
-        content = (query + self.content_bias.unsqueeze(1)).to(bias.dtype)
-        dropout = self.dropout if self.training else 0.0
-        heads = F.scaled_dot_product_attention(
-            content, key.to(bias.dtype), value.to(bias.dtype), attn_mask=bias, dropout_p=dropout, scale=scale
-        )
+            # The lowest finite number, not -inf: a row that sees nothing must not become not-a-number.
+            scores = scores.masked_fill(~visible, torch.finfo(scores.dtype).min)
+        weights = F.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype)
         if visible is not None:
-            heads = heads.masked_fill(~visible.any(dim=-1, keepdim=True), 0.0)
+            weights = weights.masked_fill(~visible, 0.0)
+        # Plain products: torch 2.13's fused attention with a bias took 64 ms for 4 x 4 x 500 x 48 in bfloat16 on one CPU
+        # core, forward and backward; this takes 22 ms (float32: 61 and 45).
+        heads = torch.matmul(F.dropout(weights, self.dropout, self.training), value)
         return self.output(heads.transpose(-3, -2).flatten(-2))
 
     def _split(self, x: Tensor) -> Tensor:

@@ -19,6 +19,8 @@ class LMConfig(PartConfig):
         speaker_width: width E of the speaker vector.
         text_encoder: causal encoder of the text; its input width is that of the text embedding.
         decoder: causal encoder of the whole sequence; its input width is that of everything packed into it.
+        min_ratio: fewest speech tokens per text token when decoding; a matter of token rate and text vocabulary.
+        max_ratio: most speech tokens per text token when decoding.
     """
 
     text_vocabulary: int = Field(ge=1)
@@ -26,6 +28,8 @@ class LMConfig(PartConfig):
     speaker_width: int = Field(ge=1)
     text_encoder: EncoderConfig
     decoder: EncoderConfig
+    min_ratio: float = Field(default=2.0, ge=0)
+    max_ratio: float = Field(default=20.0, gt=0)
 
     @model_validator(mode="after")
     def _decoder_is_causal(self) -> LMConfig:

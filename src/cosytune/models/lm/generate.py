@@ -37,8 +37,8 @@ def generate(
     *,
     sampling: SamplingConfig,
     generator: torch.Generator | None,
-    min_ratio: float = 2.0,
-    max_ratio: float = 20.0,
+    min_ratio: float | None = None,
+    max_ratio: float | None = None,
 ) -> Generated:
     """Decode token by token with remembered keys and values; dropout is off meanwhile.
 
@@ -48,8 +48,9 @@ def generate(
         prompt_text: int64 [S'], what the prompt says; may be empty.
         prompt_speech: int64 [T'], how the prompt says it; may be empty.
         generator: source of randomness; None only for greedy sampling.
-        min_ratio: fewest speech tokens per text token (without the prompt's) before the end may come.
-        max_ratio: most speech tokens per text token.
+        min_ratio: fewest speech tokens per text token (without the prompt's) before the end may come; None takes the
+            configuration's.
+        max_ratio: most speech tokens per text token; None takes the configuration's.
 
     Raises:
         InputError: there is no text, or the ratios exclude each other.
@@ -57,6 +58,8 @@ def generate(
     """
     if not len(text):
         raise InputError("there is nothing to say: the text has no tokens, give at least one word")
+    min_ratio = lm.config.min_ratio if min_ratio is None else min_ratio
+    max_ratio = lm.config.max_ratio if max_ratio is None else max_ratio
     if not 0 <= min_ratio <= max_ratio:
         raise InputError(f"ratios must satisfy 0 <= min_ratio <= max_ratio, got {min_ratio} and {max_ratio}")
     training = lm.training

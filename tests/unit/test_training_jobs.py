@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import concurrent.futures
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import pytest
+
+from cosytune.errors import DataError, TrainingError
+from cosytune.training import jobs as jobs_module
+from cosytune.training.jobs import PartJob, default_workers, run_jobs, threads_for
+from cosytune.training.results import PartResult
+from tests.unit.toy import Quiet, toy_settings
+
+
+def job(label: str, folder: Path) -> PartJob:
+    return PartJob(label, "lm", "tune", folder, folder, folder / label, toy_settings("lm"), 1)
+
+
+def future(error: Exception | None) -> concurrent.futures.Future[PartResult]:
+    made: concurrent.futures.Future[PartResult] = concurrent.futures.Future()
+    if error is None:
+        made.set_result(PartResult("lm", 1, 1.0, {}, {}, {}, ""))
+    else:
+        made.set_exception(error)
+    return made
+
+
+def watch(errors: list[Exception | None], folder: Path) -> Quiet:
+    reporter = Quiet()
+    jobs_module._watch([job("a", folder)], [future(error) for error in errors], reporter)
+    return reporter
+
+
+def test_what_a_child_raises_on_purpose_is_passed_on(tmp_path: Path) -> None:
+    error = DataError("no clips")
+    with pytest.raises(DataError, match="no clips") as raised:
+        watch([None, error], tmp_path)
+    assert raised.value is error and error.__cause__ is None
+    with pytest.raises(BrokenProcessPool):
+        watch([BrokenProcessPool("gone")], tmp_path)
+
+
+def test_what_a_child_raises_by_mistake_is_named(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError) as raised:
+        watch([KeyError("x")], tmp_path)
+    assert str(raised.value).startswith(
+        "training stopped unexpectedly (KeyError: 'x'); the same command with --workers"
+    )
+
+
+def test_progress_is_read_from_the_curves(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    line = '{"part": "lm", "step": 40, "side": "train", "name": "loss", "value": 1.0}\n'
+    (tmp_path / "a" / "metrics.jsonl").write_text(line + line[:20])
+    assert watch([None], tmp_path).moved == {"a": 40}
+
+
+def test_one_worker_trains_here_and_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+
+    def run_job(job: PartJob, watch: object) -> PartResult:
+        done.append(job.label)
+        return PartResult(job.label, 6, 1.0, {}, {}, {}, "")
+
+    monkeypatch.setattr(jobs_module, "run_job", run_job)
+    reporter = Quiet()
+    results = run_jobs([job("b", tmp_path), job("a", tmp_path)], 1, reporter)
+    assert done == [result.part for result in results] == ["b", "a"]
+    assert reporter.started == reporter.moved == {"a": 6, "b": 6}
+
+
+def test_jobs_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs_module.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(jobs_module.torch.cuda, "is_available", lambda: False)
+    assert (threads_for(1), threads_for(3), threads_for(20), default_workers()) == (8, 2, 1, 2)
+    monkeypatch.setattr(jobs_module.torch.cuda, "is_available", lambda: True)
+    assert default_workers() == 1
+    monkeypatch.setattr(jobs_module.os, "cpu_count", lambda: None)
+    assert threads_for(2) == 1

@@ -1,0 +1,489 @@
+"""The five tasks on a toy corpus: they resume exactly, they learn, and their trivial baselines are what they say."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from cosytune.audio.files import write_wave
+from cosytune.audio.mel import flow_mel
+from cosytune.data.corpus import Corpus
+from cosytune.data.features import Features, FeatureStore
+from cosytune.data.manifest import Utterance
+from cosytune.errors import DataError
+from cosytune.models.folder import Model, TokenizerFile, network_of, read_model
+from cosytune.models.speech_tokenizer.config import VQConfig
+from cosytune.models.speech_tokenizer.loss import BLANK_GRID
+from cosytune.models.vocoder.config import DiscriminatorConfig, Resolution
+from cosytune.text.tokenizers import load_tokenizer
+from cosytune.training import parts as parts_module
+from cosytune.training import vocoder as vocoder_module
+from cosytune.training.clips import spoken_text, spread
+from cosytune.training.flow import FlowTask
+from cosytune.training.jobs import PartJob, run_job
+from cosytune.training.lm import LMTask
+from cosytune.training.loop import Task, step_generator
+from cosytune.training.results import PartResult
+from cosytune.training.settings import PARTS, PartName
+from cosytune.training.speaker_encoder import SpeakerEncoderTask
+from cosytune.training.speech_tokenizer import SpeechTokenizerTask
+from cosytune.training.vocoder import VocoderTask
+from cosytune.training.waves import Waves
+from tests.unit.toy import SILENT, TOY, outcome, same, toy_job, toy_parts, toy_pitch, toy_settings, train_toy
+
+CPU = torch.device("cpu")
+
+
+class StoppedError(Exception):
+    pass
+
+
+@pytest.fixture(autouse=True)
+def small_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small discriminators, and an F0 that nobody has to search for."""
+    config = DiscriminatorConfig(
+        periods=(2,), period_channels=(4, 4), resolutions=(Resolution(512, 128, 512),), spectrogram_channels=4
+    )
+    monkeypatch.setattr(vocoder_module, "DISCRIMINATORS", config)
+    monkeypatch.setattr(vocoder_module, "pitch", toy_pitch)
+
+
+def task_of(part: PartName, model: Path, corpus: Corpus, **changes: Any) -> Any:
+    job = toy_job(part, model, corpus, Path("unused"), **changes)
+    sides = corpus.utterances("train"), corpus.utterances("validation")
+    return parts_module._task(job, read_model(model), corpus, *sides, CPU)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_an_interrupted_run_ends_as_an_uninterrupted_one(
+    part: PartName, toy_model: Path, toy_corpus: Corpus, tmp_path: Path
+) -> None:
+    changes = {"adversarial_steps": 4} if part == "vocoder" else {}
+    whole = train_toy(part, toy_model, toy_corpus, tmp_path / "whole", **changes)
+
+    def stop(step: int) -> None:
+        if step == 5:
+            raise StoppedError
+
+    job = toy_job(part, toy_model, toy_corpus, tmp_path / "parts", **changes)
+    with pytest.raises(StoppedError):
+        run_job(job, stop)
+    steps: list[int] = []
+    assert run_job(job, steps.append) == whole
+    assert steps == [5, 6]
+    assert same(tmp_path / "parts", tmp_path / "whole")
+    assert all(torch.isfinite(value).all() for value in outcome(tmp_path / "whole")[0].values())
+
+
+def test_a_job_leaves_threads_and_random_numbers_as_they_were(
+    toy_model: Path, toy_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def work(job: PartJob, watch: object) -> PartResult:
+        seen.append(torch.get_num_threads())
+        torch.manual_seed(1)
+        raise StoppedError
+
+    monkeypatch.setattr(parts_module, "train_part", work)
+    torch.manual_seed(4)
+    expected = torch.rand(1)
+    torch.manual_seed(4)
+    with pytest.raises(StoppedError):
+        run_job(replace(toy_job("lm", toy_model, toy_corpus, tmp_path), threads=2))
+    assert torch.equal(torch.rand(1), expected)
+    assert (seen, torch.get_num_threads()) == ([2], 1)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_validation_is_the_same_twice_and_changes_nothing(part: PartName, toy_model: Path, toy_corpus: Corpus) -> None:
+    task = task_of(part, toy_model, toy_corpus)
+    before = {name: value.clone() for name, value in task.network.state_dict().items()}
+    state = torch.get_rng_state()
+    first = task.validate()
+    assert task.validate() == first
+    assert set(task.baseline()) <= set(first)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, before[name]) for name, value in task.network.state_dict().items())
+
+
+# Share of the first loss that is left after so many updates on one batch with the same draws.
+OVERFIT = {
+    "speech_tokenizer": (100, 0.7, {"continuous": 0.0}),
+    "speaker_encoder": (60, 0.3, {}),
+    "vocoder": (60, 0.75, {}),
+    "lm": (60, 0.5, {}),
+    "flow": (50, 0.5, {}),
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_one_batch_is_learned_by_heart(part: PartName, toy_model: Path, toy_corpus: Corpus) -> None:
+    steps, share, changes = OVERFIT[part]
+    task: Task = task_of(part, toy_model, toy_corpus, steps=steps, **changes)
+    ids = [clip.id for clip in task.clips()][: 12 if part == "speaker_encoder" else 4 : 2]
+    weights = [*task.network.parameters(), *(task.head.parameters() if task.head is not None else ())]
+    optimizer = torch.optim.AdamW(weights, lr=1e-2, betas=task.betas)
+    task.network.train()
+    for module in task.network.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    losses = []
+    for _ in range(steps):
+        report = task.loss(ids, 0, step_generator(0, 0))
+        optimizer.zero_grad()
+        report.loss.backward()
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
+        optimizer.step()
+        losses.append(report.loss.item())
+    assert losses[-1] < share * losses[0], f"{part}: {losses[0]:.3f} -> {losses[-1]:.3f}"
+
+
+def test_batch_statistics_survive_an_update_that_is_not_finite(
+    toy_model: Path, toy_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, calls = Waves.crops, []
+
+    def crops(self: Waves, *arguments: Any, **named: Any) -> Any:
+        waves, starts = original(self, *arguments, **named)
+        calls.append(1)
+        return (waves * float("nan") if len(calls) == 3 else waves), starts
+
+    monkeypatch.setattr(Waves, "crops", crops)
+    result = train_toy("speaker_encoder", toy_model, toy_corpus, tmp_path)
+    assert [step for step, _ in result.skipped] == [2]
+    assert set(result.skipped[0][1]) <= {clip.id for clip in toy_corpus.utterances("train")}
+    weights, _ = outcome(tmp_path)
+    assert all(torch.isfinite(value).all() for value in weights.values())
+    assert math.isfinite(result.end["cross_entropy"])
+
+
+def test_discriminators_survive_a_wave_that_is_not_finite(toy_model: Path, toy_corpus: Corpus) -> None:
+    adversary = task_of("vocoder", toy_model, toy_corpus, adversarial_steps=1)._adversary
+    before = [value.clone() for value in adversary.judges.parameters()]
+    real = torch.rand(2, 3200)
+    adversary.update(real, real * float("nan"))
+    assert all(torch.equal(now, then) for now, then in zip(adversary.judges.parameters(), before, strict=True))
+    adversary.update(real, -real)
+    assert not all(torch.equal(now, then) for now, then in zip(adversary.judges.parameters(), before, strict=True))
+
+
+def test_the_generator_leaves_no_gradient_in_the_discriminators(toy_model: Path, toy_corpus: Corpus) -> None:
+    adversary = task_of("vocoder", toy_model, toy_corpus, adversarial_steps=1)._adversary
+    made = torch.rand(2, 3200, requires_grad=True)
+    torch.stack(list(adversary.losses(torch.rand(2, 3200), made).values())).sum().backward()
+    assert made.grad is not None and made.grad.abs().sum() > 0
+    assert all(p.grad is None and p.requires_grad for p in adversary.judges.parameters())
+
+
+# --- clips, texts and crops
+
+
+def test_few_of_many_are_taken_from_everywhere() -> None:
+    assert spread(range(10), 20) == list(range(10))
+    assert spread(range(100), 4) == [0, 25, 50, 75]
+    assert spread([], 3) == []
+
+
+def test_transcripts_are_read_as_synthesis_would_read_them() -> None:
+    assert spoken_text(None) == spoken_text("") == spoken_text("...") == ""
+    assert spoken_text("I have 3 cats.") == "I have three cats."
+
+
+def utterance(identity: str, path: Path, speaker: str = "s", text: str | None = "x", seconds: float = 1.0) -> Utterance:
+    return Utterance(identity, str(path), text, speaker, "en", seconds=seconds)
+
+
+def ramp(path: Path, samples: int) -> Path:
+    write_wave(path, (np.arange(samples) / 32767).astype(np.float32), 16_000)
+    return path
+
+
+def test_crops_are_where_they_say(tmp_path: Path) -> None:
+    clips = [utterance("long", ramp(tmp_path / "a.wav", 8000)), utterance("short", ramp(tmp_path / "b.wav", 500))]
+    waves = Waves(clips, 16_000)
+    for step in range(30):
+        pieces, starts = waves.crops(["long", "short"], 640, step_generator(0, step), align=320)
+        assert starts[0] % 320 == 0 and starts[1] == 0 and starts[0] <= 8000 - 640
+        torch.testing.assert_close(pieces[0] * 32767, torch.arange(starts[0], starts[0] + 640.0))
+        assert pieces[1, 500:].abs().sum() == 0 and pieces[1, 1:500].min() > 0
+    assert len({waves.crops(["long"], 640, step_generator(0, step))[1][0] for step in range(30)}) > 20
+
+
+def test_waves_beyond_the_room_are_decoded_again(tmp_path: Path) -> None:
+    clips = [utterance(name, ramp(tmp_path / f"{name}.wav", 1000 + 100 * index)) for index, name in enumerate("abc")]
+    waves = Waves(clips, 16_000, largest_bytes=2500)
+    for name in ("a", "b", "c", "a", "c", "b"):
+        assert len(waves[name]) == {"a": 1000, "b": 1100, "c": 1200}[name]
+        assert sum(kept.nbytes for kept in waves._kept.values()) <= 2500
+
+
+def test_f0_belongs_to_its_crop(toy_model: Path, toy_corpus: Corpus) -> None:
+    task = task_of("vocoder", toy_model, toy_corpus)
+    ids = [clip.id for clip in task.clips()][:3]
+    waves, f0 = task.crops(ids, step_generator(0, 3))
+    assert waves.shape == (3, 3200) and f0.shape == (3, 10)
+    for clip_id, wave, track in zip(ids, waves, f0, strict=True):
+        whole = task._waves[clip_id]
+        places = [p for p in range(0, len(whole) - 3199, 320) if torch.equal(whole[p : p + 3200], wave)]
+        assert len(places) >= 1
+        assert any(np.array_equal(task._track(clip_id, p // 320, 10), track.numpy()) for p in places)
+
+
+# --- LM
+
+
+def lm_model(codebook: int = 27) -> Model:
+    torch.manual_seed(0)
+    configs = toy_parts(40)
+    return Model("t", "initial", TOY.clock, TOY.mel, {"lm": network_of(configs["lm"])}, TokenizerFile("small"))
+
+
+class Store:
+    """Features in memory, read like a `FeatureStore`."""
+
+    def __init__(self, rows: Sequence[Features]) -> None:
+        self.rows = {row.id: row for row in rows}
+
+    def read(self, ids: Sequence[str]) -> list[Features]:
+        return [self.rows[identity] for identity in ids]
+
+
+class Letters:
+    vocabulary_size = 40
+    kind = "letters"
+
+    def encode(self, text: str) -> list[int]:
+        return [ord(character) % 40 for character in text]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return ""
+
+
+def lm_task(
+    clips: Sequence[Utterance], validation: Sequence[Utterance], tokens: dict[str, list[int]], **changes: Any
+) -> LMTask:
+    rows = [
+        Features(clip.id, clip.text, clip.speaker, np.array(tokens[clip.id]), np.ones(12, np.float32) * index)
+        for index, clip in enumerate((*clips, *validation))
+    ]
+    store: Any = Store(rows)
+    return LMTask(lm_model(), clips, validation, store, Letters(), "pretrain", toy_settings("lm", **changes), CPU)
+
+
+NOWHERE = Path("none.wav")
+
+
+def test_the_unigram_is_counted_with_ends_and_one_more_of_each() -> None:
+    clips = [utterance("a", NOWHERE), utterance("b", NOWHERE)]
+    task = lm_task(clips, [utterance("v", NOWHERE)], {"a": [1, 1, 1], "b": [2], "v": [1, 5]})
+    total = 28 + 6  # 27 codes and the end once each, three times 1, once 2, two ends
+    expected = -(math.log(4 / total) + math.log(1 / total) + math.log(3 / total)) / 3
+    assert task.baseline() == {"cross_entropy": pytest.approx(expected)}
+
+
+def test_a_second_utterance_is_of_the_same_voice_and_kind() -> None:
+    clips = [
+        utterance(f"{speaker}{index}", NOWHERE, speaker, text)
+        for speaker in "pq"
+        for index, text in enumerate(("one", "two", "three", None, None))
+    ]
+    clips.append(utterance("alone", NOWHERE, "r"))
+    task = lm_task(clips, clips[:1], {clip.id: [1] for clip in clips}, concatenate=0.3)
+    ids = [clip.id for clip in clips]
+    groups = [group for step in range(300) for group in task._groups(ids, step_generator(0, step))]
+    joined = [group for group in groups if len(group) == 2]
+    by_id = {clip.id: clip for clip in clips}
+    assert all(first != second for first, second in joined)
+    assert all(by_id[a].speaker == by_id[b].speaker for a, b in joined)
+    assert all((by_id[a].text is None) == (by_id[b].text is None) for a, b in joined)
+    assert [group for group in groups if group[0] == "alone"] == [["alone"]] * 300
+    share = len(joined) / (len(groups) - 300)
+    assert share == pytest.approx(0.3, abs=0.03)
+    partners = [second for first, second in joined if first == "p2"]
+    assert {name: partners.count(name) for name in ("p0", "p1")}.keys() == set(partners)
+    assert partners.count("p0") == pytest.approx(len(partners) / 2, rel=0.35)
+
+
+def test_an_untranscribed_utterance_is_the_same_alone_and_beside_others() -> None:
+    clips = [utterance("a", NOWHERE, text=None), utterance("b", NOWHERE, text="Some words.")]
+    task = lm_task(clips, clips[1:], {"a": [1, 2, 3], "b": [3, 4]})
+    task.network.eval()
+
+    def logits(ids: list[str]) -> torch.Tensor:
+        batch = task._batch([task._item([clip_id]) for clip_id in ids])
+        return task.network(
+            batch.text_tokens, batch.text_lengths, batch.speech_tokens, batch.speech_lengths, None
+        ).logits
+
+    # Start mark, task mark and three tokens: five positions.
+    torch.testing.assert_close(logits(["a"])[0], logits(["a", "b"])[0, :5])
+
+
+def test_joined_utterances_are_text_and_tokens_one_after_the_other() -> None:
+    clips = [utterance("a", NOWHERE, text="Two 2."), utterance("b", NOWHERE, text="Three.")]
+    task = lm_task(clips, [utterance("v", NOWHERE)], {"a": [1, 2], "b": [3], "v": [1]})
+    item = task._item(["a", "b"])
+    assert (item.text, item.speech_tokens.tolist() if item.speech_tokens is not None else None) == (
+        "Two two. Three.",
+        [1, 2, 3],
+    )
+    assert item.utterance_vector is not None and item.utterance_vector[0] == 0
+
+
+def test_untranscribed_utterances_are_learned_with_an_empty_text(toy_model: Path, toy_corpus: Corpus) -> None:
+    task = task_of("lm", toy_model, toy_corpus, concatenate=1.0)
+    silent = [clip.id for clip in task.clips() if clip.speaker.startswith(SILENT)]
+    assert len(silent) > 1 and all(clip.text is None for clip in task.clips() if clip.id in silent)
+    batch = task._batch([task._item(group) for group in task._groups(silent, step_generator(0, 0))])
+    assert batch.text_lengths.tolist() == [0] * len(silent)
+    report = task.loss(silent, 0, step_generator(0, 0))
+    report.loss.backward()
+    assert math.isfinite(report.loss.item())
+    assert all(p.grad is None or torch.isfinite(p.grad).all() for p in task.network.parameters())
+    tokens = sum(
+        len(row.speech_tokens)
+        for group in task._groups(silent, step_generator(0, 0))
+        for row in task._features.read(group)
+    )
+    assert report.audio_seconds == pytest.approx(tokens / 25)
+
+
+# --- flow, tokenizer, speaker encoder, vocoder
+
+
+def test_the_gaussian_baseline_is_computed_from_each_band() -> None:
+    rng = np.random.default_rng(0)
+    deviations = np.linspace(0.5, 3.0, 20)
+    mel = (rng.normal(size=(20, 5000)) * deviations[:, None] + 4.0).astype(np.float32)
+    rows: Any = Store([Features("v", None, "s", np.zeros(2500, np.int64), np.ones(12, np.float32), mel=mel)])
+    torch.manual_seed(0)
+    model = Model(
+        "t", "initial", TOY.clock, TOY.mel, {"flow": network_of(toy_parts(40)["flow"])}, TokenizerFile("small")
+    )
+    clip = utterance("v", NOWHERE)
+    task = FlowTask(model, [clip], [clip], rows, "pretrain", toy_settings("flow"), CPU)
+    measured = mel.astype(np.float64).std(axis=1, ddof=1)
+    assert task.baseline()["velocity"] == pytest.approx(np.mean(measured * np.arctan(measured / 1e-6)))
+    assert task.baseline()["velocity"] == pytest.approx(deviations.mean() * math.pi / 2, rel=0.02)
+
+
+def tokenizer_task(clips: list[Utterance], validation: list[Utterance], **changes: Any) -> SpeechTokenizerTask:
+    config = toy_parts(40)["speech_tokenizer"].model_copy(update=changes)
+    torch.manual_seed(0)
+    model = Model("t", "initial", TOY.clock, TOY.mel, {"speech_tokenizer": network_of(config)}, TokenizerFile("small"))
+    return SpeechTokenizerTask(model, clips, validation, Letters(), toy_settings("speech_tokenizer"), CPU)
+
+
+def test_constant_frames_are_the_ctc_baseline(tmp_path: Path) -> None:
+    """One symbol in four tokens: every run of it, with blanks before and after, is one alignment."""
+    clip = utterance("v", ramp(tmp_path / "v.wav", 2560), text="a", seconds=0.16)
+    best = min(
+        -math.log(sum((5 - run) * (1 - blank) ** run * blank ** (4 - run) for run in range(1, 5)))
+        for blank in BLANK_GRID
+    )
+    assert tokenizer_task([clip], [clip]).baseline() == {"ctc": pytest.approx(best, rel=1e-4)}
+
+
+def test_a_table_of_codes_is_started_from_data_and_looked_after(tmp_path: Path) -> None:
+    write_wave(tmp_path / "v.wav", np.random.default_rng(0).normal(size=8000).astype(np.float32) * 0.1, 16_000)
+    clip = utterance("v", tmp_path / "v.wav", seconds=0.5)
+    task = tokenizer_task([clip], [clip], quantiser=VQConfig(codes=8, code_width=4))
+    task.network.train()
+    table = task.network.quantiser.codebook
+    before = table.detach().clone()
+    task.loss(["v"], 0, step_generator(0, 0))
+    assert not torch.isclose(table, before).all(dim=1).any()
+    moved = table.detach().clone()
+    task.loss(["v"], 1, step_generator(0, 1))
+    assert torch.equal(table, moved)
+    task.network.quantiser.usage.fill_(1.0)
+    task.network.quantiser.usage[3] = 0.0
+    task.loss(["v"], 100, step_generator(0, 100))
+    assert (table != moved).any(dim=1).nonzero().flatten().tolist() == [3]
+
+
+def test_a_tokenizer_needs_transcripts_on_both_sides(tmp_path: Path) -> None:
+    spoken, silent = utterance("a", NOWHERE), utterance("b", NOWHERE, text=None)
+    for clips, validation, side in (([silent], [spoken], "train"), ([spoken], [silent], "validation")):
+        with pytest.raises(DataError) as error:
+            tokenizer_task(clips, validation)
+        assert f"the {side} side of the corpus has no transcribed clip" in str(error.value)
+        assert "or start from a model that has a speech tokenizer (--start)" in str(error.value)
+    assert [clip.id for clip in tokenizer_task([spoken, silent], [spoken]).clips()] == ["a"]
+
+
+def speaker_task(clips: list[Utterance], validation: list[Utterance]) -> SpeakerEncoderTask:
+    torch.manual_seed(0)
+    network = network_of(toy_parts(40)["speaker_encoder"])
+    model = Model("t", "initial", TOY.clock, TOY.mel, {"speaker_encoder": network}, TokenizerFile("small"))
+    return SpeakerEncoderTask(model, clips, validation, toy_settings("speaker_encoder"), CPU)
+
+
+def test_a_speaker_encoder_needs_speakers() -> None:
+    a, b, c = (utterance(name, NOWHERE, name) for name in "abc")
+    with pytest.raises(DataError, match="the corpus has 1 speaker, and a speaker encoder learns from differences; add"):
+        speaker_task([a], [a])
+    with pytest.raises(DataError, match="no validation clip is of a speaker that the training side has; prepare"):
+        speaker_task([a, b], [c])
+    task = speaker_task([a, b], [c, b])
+    assert task._validation == ["b"]
+    assert task.baseline() == {"cross_entropy": pytest.approx(math.log(2))}
+
+
+def test_a_clip_alone_can_be_learned_from(tmp_path: Path) -> None:
+    clips = [utterance(name, ramp(tmp_path / f"{name}.wav", 16_000), name) for name in "ab"]
+    report = speaker_task(clips, clips).loss(["a"], 0, step_generator(0, 0))
+    assert math.isfinite(report.loss.item())
+    assert report.audio_seconds == 1.0
+
+
+def test_the_vocoder_must_beat_the_mean_spectrum_and_the_mean_pitch(toy_model: Path, toy_corpus: Corpus) -> None:
+    task: VocoderTask = task_of("vocoder", toy_model, toy_corpus)
+    pieces = [task._piece(clip.id) for clip in toy_corpus.utterances("validation")]
+    mels = [flow_mel(piece, replace(TOY.mel, fmax=None))[0].numpy() for piece in pieces]
+    mean = np.concatenate(mels, axis=1).mean(axis=1, keepdims=True)
+    expected = np.mean([np.abs(mel - mean).mean() for mel in mels])
+    tracks = [
+        task._track(clip.id, 0, mel.shape[1])
+        for clip, mel in zip(toy_corpus.utterances("validation"), mels, strict=True)
+    ]
+    middle = np.concatenate(tracks).mean()
+    distance = np.mean([np.abs(track - middle).mean() for track in tracks])
+    assert task.baseline() == {"log_mel": pytest.approx(expected, rel=1e-5), "f0_hz": pytest.approx(distance, rel=1e-5)}
+
+
+# --- sides
+
+
+def test_both_sides_are_needed(
+    toy_model: Path, toy_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything = Corpus.utterances
+    monkeypatch.setattr(Corpus, "utterances", lambda self, side=None: everything(self, side) if side == "train" else ())
+    with pytest.raises(DataError, match=r"has 15 training and 0 validation clips; training needs both, add recordings"):
+        train_toy("vocoder", toy_model, toy_corpus, tmp_path)
+
+
+def test_clips_without_features_are_left_out(
+    toy_model: Path, toy_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FeatureStore, "__contains__", lambda self, identity: False)
+    with pytest.raises(DataError, match=r"has 0 training and 0 validation clips with features; training needs both"):
+        train_toy("flow", toy_model, toy_corpus, tmp_path)
+
+
+def test_text_is_tokenized_with_the_model_own_tokenizer(toy_model: Path, toy_corpus: Corpus) -> None:
+    model = read_model(toy_model)
+    tokenizer = load_tokenizer(model.tokenizer.kind, model.tokenizer.data)
+    task = task_of("speech_tokenizer", toy_model, toy_corpus)
+    clip = task.clips()[0]
+    assert task._symbols[clip.id].tolist() == tokenizer.encode(spoken_text(clip.text))
+    assert tokenizer.vocabulary_size == task.network.config.symbols
