@@ -97,7 +97,14 @@ class Clock:
         return frames * self.hop
 
     def frames_of_tokens(self, tokens: int) -> int:
-        """Mel frames spoken for `tokens` speech tokens, cut to whole frames in the order the reference computes it."""
+        """Mel frames spoken for `tokens` speech tokens.
+
+        A ratio that is not whole is cut to whole frames in the order the reference computes it; a whole one is taken as
+        it is, because in that order 201 tokens at 25 Hz would lose a frame to rounding.
+        """
+        whole, remainder = divmod(self.sample_rate, self.hop * self.token_rate)
+        if not remainder:
+            return tokens * whole
         return int(tokens / self.token_rate * self.sample_rate / self.hop)
 
     def tokens_of_feature_frames(self, frames: int) -> int:

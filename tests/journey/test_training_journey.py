@@ -27,7 +27,7 @@ from cosytune.data.corpus import Corpus
 from cosytune.training.jobs import run_job
 from tests.unit.toy import toy_job
 model, corpus, folder = map(Path, sys.argv[1:])
-run_job(toy_job("lm", model, Corpus(corpus), folder, steps=400), lambda step: time.sleep(0.01))
+run_job(toy_job("lm", model, Corpus(corpus), folder, steps=60), lambda step: time.sleep(0.03))
 """
 
 
@@ -44,9 +44,9 @@ def test_a_killed_process_costs_time_and_nothing_else(toy_model: Path, toy_corpu
     assert not (folder / "result.json").exists()
 
     steps: list[int] = []
-    run_job(toy_job("lm", toy_model, toy_corpus, folder, steps=400), steps.append)
-    run_job(toy_job("lm", toy_model, toy_corpus, tmp_path / "whole", steps=400))
-    assert 2 < steps[0] < 400, "it did not go on from a checkpoint"
+    run_job(toy_job("lm", toy_model, toy_corpus, folder, steps=60), steps.append)
+    run_job(toy_job("lm", toy_model, toy_corpus, tmp_path / "whole", steps=60))
+    assert 2 < steps[0] < 60, "it did not go on from a checkpoint"
     assert same(folder, tmp_path / "whole")
 
 
@@ -88,9 +88,9 @@ class Killer(Quiet):
 def test_a_killed_child_is_told_in_words_and_the_same_call_goes_on(
     toy_model: Path, toy_corpus: Corpus, tmp_path: Path
 ) -> None:
-    long = jobs(toy_model, toy_corpus, tmp_path / "killed", steps=300)
+    long = jobs(toy_model, toy_corpus, tmp_path / "killed", steps=200, validate_every=100, checkpoint_every=50)
     with pytest.raises(TrainingError) as error:
         run_jobs(long, 2, Killer())
     assert "a training process was killed (most often for want of memory); the same command goes on" in str(error.value)
     results = run_jobs(long, 1, Quiet())
-    assert [result.steps for result in results] == [300, 300]
+    assert [result.steps for result in results] == [200, 200]

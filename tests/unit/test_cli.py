@@ -1,0 +1,312 @@
+"""The command line: quick help, one-sentence errors with their status, JSON for machines, documents that are true."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from cosytune.cli import main as main_module
+from cosytune.cli.main import app, main
+from cosytune.cli.output import print_result, progress
+from cosytune.errors import CosytuneError, DataError, MissingPackageError, ModelError, TrainingError
+from cosytune.models.folder import write_model
+from tests.unit.model_examples import released_folder, tiny_model
+
+ROOT = Path(__file__).parents[2]
+TREE: Any = typer.main.get_command(app)
+VERBS: dict[str, Any] = {
+    **{name: command for name, command in TREE.commands.items() if name != "data"},
+    **{f"data {name}": command for name, command in TREE.commands["data"].commands.items()},
+}
+
+
+class Outcome:
+    """What a call of the command line left: status, stdout and stderr."""
+
+    def __init__(self, status: int, out: str, err: str) -> None:
+        self.status, self.out, self.err = status, out, err
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    def call(*arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["cosytune", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        text = capsys.readouterr()
+        return Outcome(int(stop.value.code or 0), text.out, text.err)
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "tiny"
+    write_model(tiny_model("ada"), path)
+    return path
+
+
+# Help
+
+
+@pytest.mark.parametrize("verb", ["", "data", *sorted(VERBS)])
+def test_every_verb_has_help(run: Any, verb: str) -> None:
+    outcome = run(*verb.split(), "--help")
+    assert outcome.status == 0
+    assert "Usage: cosytune" in outcome.out
+    assert "--help" in outcome.out
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_every_option_is_explained_and_every_verb_speaks_json(verb: str) -> None:
+    command = VERBS[verb]
+    assert command.help
+    for parameter in command.params:
+        if parameter.name != "help":
+            assert parameter.help, f"{verb} {parameter.name} has no help"
+    assert "--json" in {option for parameter in command.params for option in parameter.opts}
+
+
+def test_help_loads_nothing_heavy() -> None:
+    program = (
+        "import sys\nfrom cosytune.cli.main import main\nsys.argv = ['cosytune', 'compare', '--help']\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'numpy', 'onnxruntime', 'pydantic', 'yaml', 'matplotlib', 'librosa', 'lhotse'}\n"
+        "print('heavy:', sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == "heavy: []"
+
+
+def test_no_verb_imports_torch_outside_a_function() -> None:
+    files = sorted((ROOT / "src" / "cosytune" / "cli").glob("*.py"))
+    assert len(files) >= 10
+    for path in files:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [str(node.module)] if isinstance(node, ast.ImportFrom) else []
+            assert not [name for name in names if name.split(".")[0] in ("torch", "numpy")], path
+
+
+def test_no_words_at_all_is_a_question_for_help(run: Any) -> None:
+    outcome = run()
+    assert outcome.status == 0
+    assert "compare" in outcome.out
+
+
+def test_version(run: Any) -> None:
+    assert re.fullmatch(r"cosytune \d+\.\d+\.\d+\n", run("--version").out)
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["nonsense"], 2, "No such command 'nonsense'"),
+        (["data"], 2, "Missing command"),
+        (["data", "nonsense"], 2, "No such command"),
+        (["say"], 2, "Missing option"),
+        (["say", "hi", "--model", "m", "--voice", "a", "--loud"], 2, "No such option: --loud"),
+        (["say", "hi", "--model", "m", "--voice", "a", "--seed", "-1"], 2, "Invalid value for '--seed'"),
+        (["say", "hi", "--model", "m"], 2, "either --voice NAME or --prompt-wav FILE"),
+        (["say", "hi", "--model", "m", "--voice", "a", "--prompt-wav", "b"], 2, "either --voice NAME"),
+        (["say", "hi", "--model", "m", "--voice", "a", "--prompt-text", "b"], 2, "--prompt-text says what is said"),
+        (["say", "hi", "--model", "m", "--voice", "a", "-o", "x.aiff"], 2, "must end in one of .wav, .flac"),
+        (["say", "--model", "m", "--voice", "a"], 2, "give the text either as an argument"),
+        (["say", "hi", "--file", "t", "--model", "m", "--voice", "a"], 2, "give the text either as an argument"),
+        (["say", "--file", "absent.txt", "--model", "m", "--voice", "a"], 2, "cannot be read as UTF-8 text"),
+        (["say", "hi", "--model", "absent", "--voice", "a"], 4, "no model folder absent"),
+        (["inspect", "absent"], 4, "no model folder absent"),
+        (["compare", "--data", "d", "--start", "a", "-o", "o"], 2, "needs at least two starts"),
+        (["compare", "--data", "d", "--start", "a/x", "--start", "b/x", "-o", "o"], 2, "same folder name"),
+        (["compare", "--data", "d", "--start", "a", "--start", "b", "-o", "o", "--parts", "ear"], 2, "'ear' is not a"),
+        (["compare", "--data", "d", "--start", "a", "--start", "b", "-o", "o", "--parts", ","], 2, "names no part"),
+        (["compare", "--data", "d", "--start", "a", "--start", "b", "-o", "o"], 2, "there is no folder d"),
+        (["tune", "--data", "d", "--start", "a", "-o", "o"], 2, "there is no folder d"),
+        (["sft", "--data", "d", "--start", "a", "-o", "o", "--parts", "ear"], 2, "'ear' is not a part"),
+        (["pretrain", "--data", "d", "--start", "a", "--size", "nano", "-o", "o"], 2, "--size nano is for a model"),
+        (["pretrain", "--data", "d", "-o", "o"], 2, "there is no folder d"),
+        (["evaluate", "m", "--data", "d", "-o", "o"], 2, "there is no folder d"),
+        (["data", "prepare", "absent", "-o", "o"], 3, "absent"),
+    ],
+)
+def test_errors_are_one_sentence_and_a_status(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], status: int, words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    plain = run(*arguments)
+    assert (plain.status, plain.out) == (status, "")
+    assert plain.err.startswith("cosytune: ")
+    assert words in plain.err
+    assert "Traceback" not in plain.err
+    machine = run(*arguments, "--json")
+    assert machine.status == status
+    assert set(machine.json) == {"error"}
+    assert words in machine.json["error"]
+    assert not list(tmp_path.iterdir()), "a command that was refused leaves nothing behind"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "words"),
+    [
+        (DataError("no sound"), 3, "no sound"),
+        (ModelError("no model"), 4, "no model"),
+        (TrainingError("no loss"), 5, "no loss"),
+        (MissingPackageError("no package"), 6, "no package"),
+        (PermissionError(13, "Permission denied", "x"), 1, "check the path, the permissions"),
+        (KeyboardInterrupt(), 130, "stopped by the user"),
+    ],
+)
+def test_every_kind_of_error_has_its_status(
+    run: Any, monkeypatch: pytest.MonkeyPatch, error: BaseException, status: int, words: str
+) -> None:
+    def fail(_: Path) -> None:
+        raise error
+
+    monkeypatch.setattr("cosytune.models.folder.read_model", fail)
+    outcome = run("inspect", "m", "--json")
+    assert outcome.status == status
+    assert words in outcome.json["error"]
+
+
+def test_statuses_tell_errors_apart() -> None:
+    kinds = [kind for kind in vars(sys.modules["cosytune.errors"]).values() if inspect.isclass(kind)]
+    statuses = [kind.exit_status for kind in kinds if issubclass(kind, CosytuneError)]
+    assert len(statuses) == len(set(statuses)) == 6
+    assert main_module.STOPPED not in statuses
+
+
+def test_a_fault_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Path) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("cosytune.models.folder.read_model", fail)
+    monkeypatch.setattr(sys, "argv", ["cosytune", "inspect", "m"])
+    with pytest.raises(ZeroDivisionError):
+        main()
+
+
+# Verbs that need no training
+
+
+def test_inspect(run: Any, model: Path) -> None:
+    plain = run("inspect", model)
+    assert plain.status == 0
+    assert "tiny (stage: initial)" in plain.out
+    assert "voices: ada" in plain.out
+    value = run("inspect", model, "--json").json
+    assert value["voices"] == ["ada"]
+    assert set(value["parts"]) == {"speech_tokenizer", "speaker_encoder", "lm", "flow", "vocoder"}
+    assert value["clock"]["sample_rate"] == 16_000
+
+
+def test_inspect_a_released_folder(run: Any, golden: Path, tmp_path: Path) -> None:
+    folder = released_folder(golden, tmp_path / "released")
+    value = run("inspect", folder, "--json").json
+    assert value["stage"] == "released"
+    assert not value["onnx"]["speech_tokenizer"]["present"]
+    assert "speaker_encoder: campplus.onnx (missing)" in run("inspect", folder).out
+    refused = run("say", "Hello world.", "--model", folder, "--voice", value["voices"][0], "-o", tmp_path / "a.wav")
+    assert refused.status == 4
+    assert "knows 120 of them" in refused.err
+
+
+def test_say(run: Any, model: Path, tmp_path: Path) -> None:
+    value = run("say", "hello", "-m", model, "--voice", "ada", "-o", tmp_path / "a.wav", "--json").json
+    assert (tmp_path / "a.wav").is_file()
+    assert value["seconds"] > 0
+    assert len(value["pieces"]) == len(value["tokens"]) == len(value["ended"]) == 1
+    (tmp_path / "t.txt").write_bytes(b"\xef\xbb\xbfhello")
+    arguments = ["--prompt-wav", tmp_path / "a.wav", "--prompt-text", "hello", "-o", tmp_path / "b.flac"]
+    outcome = run("say", "-m", model, "--file", tmp_path / "t.txt", *arguments)
+    assert outcome.status == 0
+    assert "s of speech" in outcome.out
+    assert (tmp_path / "b.flac").is_file()
+    unknown = run("say", "hello", "-m", model, "--voice", "eve", "-o", tmp_path / "c.wav")
+    assert unknown.status == 2
+    assert "its voices: ada" in unknown.err
+    assert not (tmp_path / "c.wav").exists()
+
+
+def test_numbers_that_are_none_become_null(capsys: pytest.CaptureFixture[str]) -> None:
+    print_result({"a": [float("nan"), float("inf"), 1.5], "b": ("嗨",)}, "words", as_json=True)
+    assert json.loads(capsys.readouterr().out) == {"a": [None, None, 1.5], "b": ["嗨"]}
+
+
+def test_progress_without_a_terminal_is_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress() as bars:
+        bars.start("work", 20)
+        for done in range(21):
+            bars.move("work", done)
+        bars.say("done")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "work: 0 of 20"
+    assert lines[-2:] == ["work: 20 of 20", "done"]
+    assert len(lines) == 12
+
+
+# Documents
+
+
+def documented_commands() -> list[tuple[str, str]]:
+    documents = [ROOT / "README.md", *sorted(ROOT.glob("README.*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+    found = []
+    for document in documents:
+        text = document.read_text(encoding="utf-8") if document.is_file() else ""
+        for block in re.findall(r"```(?:bash|sh|console)\n(.*?)```", text, flags=re.DOTALL):
+            joined = re.sub(r"\\\n\s*", " ", block)
+            found += [
+                (document.name, line.strip().removeprefix("$ "))
+                for line in joined.splitlines()
+                if line.strip().removeprefix("$ ").startswith("cosytune ")
+            ]
+    return found
+
+
+def test_documents_show_commands() -> None:
+    if not (ROOT / "README.md").is_file():
+        pytest.skip("there is no README.md beside these tests")
+    assert documented_commands()
+
+
+@pytest.mark.parametrize(("document", "line"), documented_commands())
+def test_documented_commands_exist(document: str, line: str) -> None:
+    words = shlex.split(line, comments=True)[1:]
+    words = words[: next((place for place, word in enumerate(words) if word in ("|", ">", "&&", ";")), len(words))]
+    if words and words[0] in ("--help", "--version"):
+        return
+    verb = " ".join(words[:2]) if words[0] == "data" and len(words) > 1 else words[0]
+    if verb == "VERB" or words[-1] == "--help":
+        return
+    assert verb in VERBS, f"{document}: there is no verb {verb!r}"
+    given = words[len(verb.split()) :]
+    try:
+        VERBS[verb].make_context(verb, [*given])
+    except main_module._CommandLineError as error:
+        pytest.fail(f"{document}: {line}: {error.format_message()}")
+
+
+def test_the_program_is_installed_under_its_name() -> None:
+    script = Path(sys.executable).with_name("cosytune")
+    if not script.is_file() or not os.access(script, os.X_OK):
+        pytest.skip("cosytune is not installed as a program beside this python")
+    done = subprocess.run([script, "nonsense", "--json"], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert "No such command" in json.loads(done.stdout)["error"]

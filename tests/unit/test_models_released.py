@@ -1,0 +1,361 @@
+"""Released folders: yaml as data, checkpoints without code, ONNX front ends only when needed."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cosytune.errors import InputError, ModelError
+from cosytune.models.extractors import FrontEnds
+from cosytune.models.folder import identity_of, read_checkpoint, read_model
+from cosytune.models.onnx_front_ends import OnnxSpeakerEncoder, OnnxSpeechTokenizer
+from cosytune.models.released_yaml import read_hyper_parameters
+from cosytune.synthesis.requests import Request
+from cosytune.synthesis.synthesiser import Synthesiser
+from tests.unit.model_examples import (
+    NANO_YAML,
+    released_folder,
+    tone,
+    write_speaker_encoder,
+    write_speech_tokenizer,
+)
+
+
+@pytest.fixture
+def folder(golden: Path, tmp_path: Path) -> Path:
+    return released_folder(golden, tmp_path / "released")
+
+
+@pytest.fixture
+def full_folder(folder: Path) -> Path:
+    write_speech_tokenizer(folder / "speech_tokenizer_v1.onnx")
+    write_speaker_encoder(folder / "campplus.onnx")
+    return folder
+
+
+# The yaml
+
+
+def test_references_products_and_tags_are_data() -> None:
+    value = read_hyper_parameters(
+        "a: 3\nb: !ref <a>\nc: !ref <b> * 2.5\nd: !new:os.system {x: !ref <a> * <c>}\ne: !apply:os.abort [1]\n"
+        "f: !name:a.b\ng: [!ref <d>, 1e-06]\n"
+    )
+    assert value == {"a": 3, "b": 3, "c": 7.5, "d": {"x": 22.5}, "e": [1], "f": "", "g": ["<d>", 1e-6]}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: 1\nb: !include:other.yaml\n", r"line 2 has the tag '!include:other.yaml'"),
+        ("a: !!python/object/apply:os.system [ls]\n", r"line 1 has the tag .*none of them is executed"),
+        ("a: &x [1]\nb: 2\nc: *x\n", r"line 3 uses an alias"),
+        ("a: !ref [1]\n", r"line 1: !ref must be followed by"),
+        ("a: !ref <b>\n", r"refers to <b>, which it does not define"),
+        ("a: !ref <a>\n", r"refers to <a> while defining it"),
+        ("a: !ref <b>\nb: !ref <a> * 2\n", r"while defining it"),
+        ("a: 1\nb: !ref <a> + 1\n", r"only <name> and products of two"),
+        ("a: x\nb: !ref <a> * 2\n", r"which are not numbers"),
+        ("- 1\n", r"names and values at its top"),
+        ("a: [1\n", r"cannot be read as YAML"),
+        ("a: !!int x\n", r"cannot be read as YAML"),
+        ("a: !!int ''\n", r"cannot be read as YAML"),
+        ("a: 2024-99-99\n", r"cannot be read as YAML"),
+        ("a: " + "[" * 5000, r"nested too deeply"),
+        ("a: " + "x" * 1_000_001, r"1,000,004 characters"),
+    ],
+)
+def test_refused_yaml(text: str, words: str) -> None:
+    with pytest.raises(ModelError, match=words) as error:
+        read_hyper_parameters(text, "some.yaml")
+    assert str(error.value).startswith("some.yaml")
+
+
+def test_chains_of_products_stay_small_and_quick() -> None:
+    doubling = "a0: 0\n" + "".join(f"a{i + 1}: !ref <a{i}> * <a{i}>\n" for i in range(60))
+    assert read_hyper_parameters(doubling)["a60"] == 0
+    with pytest.raises(ModelError, match="too large a number"):
+        read_hyper_parameters(doubling.replace("a0: 0", "a0: 9"))
+    with pytest.raises(ModelError, match="nested too deeply"):
+        read_hyper_parameters("a0: 1\n" + "".join(f"a{i + 1}: !ref <a{i}>\n" for i in reversed(range(5000))))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(alphabet="ab0!:<>*[]{}&-'\" \n", max_size=60))
+def test_any_text_is_values_or_one_error(text: str) -> None:
+    try:
+        assert isinstance(read_hyper_parameters(text), dict)
+    except ModelError as error:
+        assert str(error)
+
+
+# The checkpoints
+
+
+class Payload:
+    """Writes a file when unpickled the ordinary way."""
+
+    def __init__(self, victim: Path) -> None:
+        self.victim = victim
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return (Path.touch, (self.victim,))
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_code_in_a_checkpoint_is_refused_and_not_run(folder: Path, tmp_path: Path) -> None:
+    victim = tmp_path / "executed"
+    state = torch.load(folder / "llm.pt", weights_only=True)
+    torch.save({**state, "epoch": Payload(victim)}, folder / "llm.pt")
+    with pytest.raises(ModelError, match="never run"):
+        read_model(folder)
+    (folder / "llm.pt").write_bytes(pickle.dumps({"epoch": Payload(victim)}))
+    with pytest.raises(ModelError, match="never run"):
+        read_model(folder)
+    assert not victim.exists()
+    pickle.loads((folder / "llm.pt").read_bytes())
+    assert victim.exists(), "the payload does nothing, so the test proved nothing"
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_damaged_checkpoints(folder: Path) -> None:
+    path = folder / "llm.pt"
+    data = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for size in (0, 1, 100, len(data) // 2, len(data) - 1):
+        path.write_bytes(data[:size])
+        with pytest.raises(ModelError, match=r"llm.pt cannot be read"):
+            read_checkpoint(path)
+    for _ in range(150):
+        altered = bytearray(pickle.dumps({"a": [1, 2.5, "x"], "b": {"c": None}}))
+        altered[rng.integers(len(altered))] = rng.integers(256)
+        path.write_bytes(bytes(altered))
+        try:
+            read_checkpoint(path)
+        except ModelError as error:
+            assert "llm.pt" in str(error)
+    path.unlink()
+    with pytest.raises(ModelError, match=r"llm.pt is missing"):
+        read_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ([1, 2], "holds a list, not a dictionary"),
+        ({"state_dict": {"a": torch.zeros(1)}}, "'state_dict' is a dict"),
+        ({3: torch.zeros(1)}, "entry 3 is a Tensor"),
+        ({"strange.weight": torch.zeros(1)}, "not part of this network"),
+    ],
+)
+def test_checkpoints_of_something_else(folder: Path, value: object, words: str) -> None:
+    torch.save(value, folder / "llm.pt")
+    with pytest.raises(ModelError, match=words):
+        read_model(folder)
+
+
+def test_tensors_that_do_not_match_are_listed(folder: Path) -> None:
+    state = torch.load(folder / "llm.pt", weights_only=True)
+    del state["llm_decoder.bias"]
+    state["llm_embedding.weight"] = torch.zeros(7, 64)
+    torch.save({**state, "epoch": 3, "step": 7}, folder / "llm.pt")
+    with pytest.raises(ModelError, match=r"missing head.bias \(1\); other shape: mark_embedding.weight is \(7, 64\)"):
+        read_model(folder)
+
+
+# The folder
+
+
+def test_a_released_folder(folder: Path) -> None:
+    model = read_model(folder)
+    assert (model.name, model.stage, model.tokenizer.kind) == ("released", "released", "whisper")
+    assert (model.clock.sample_rate, model.clock.hop, model.clock.token_rate) == (22050, 256, 50)
+    assert (model.mel.n_fft, model.mel.fmax, model.mel.bins) == (1024, 8000.0, 80)
+    assert model.part("flow").config.sigma_min == 1e-6
+    assert len(model.voices) >= 1
+    assert {vector.shape for vector in model.voices.values()} == {torch.Size([24])}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("llm: !new:some.where.Language", "lllm: !new:x.y", "no section 'llm'"),
+        ("    text_token_size: 120\n", "", "lacks text_token_size"),
+        ("    text_token_size: 120\n", "    text_token_size: many\n", "section llm"),
+        ("sample_rate: 22050", "sample_rate: fast", "section hift|does not tell the rates"),
+        ("hop_size: 256", "hop_size: 512", "differ in samples per mel frame"),
+        ("    input_frame_rate: 50\n", "    input_frame_rate: 33\n", "does not tell the rates"),
+        ("text_encoder: !new:some.where.TextEncoder {", "text_encoder: 3\n    junk: {", "section llm"),
+    ],
+)
+def test_a_yaml_that_does_not_fit(folder: Path, old: str, new: str, words: str) -> None:
+    assert old in NANO_YAML
+    (folder / "cosyvoice.yaml").write_text(NANO_YAML.replace(old, new, 1))
+    with pytest.raises(ModelError, match=words):
+        read_model(folder)
+
+
+def test_a_huge_or_foreign_yaml(folder: Path) -> None:
+    (folder / "cosyvoice.yaml").write_bytes(b"#" * 1_000_001)
+    with pytest.raises(ModelError, match="1,000,001 bytes"):
+        read_model(folder)
+    (folder / "cosyvoice.yaml").write_bytes(b"a: \xff\xfe")
+    with pytest.raises(ModelError, match="not UTF-8"):
+        read_model(folder)
+
+
+def test_voices(folder: Path) -> None:
+    torch.save({"zero": {"llm_embedding": torch.ones(1, 24)}}, folder / "spk2info.pt")
+    assert torch.equal(read_model(folder).voices["zero"], torch.ones(24))
+    torch.save({"zero": {"prompt_text": torch.ones(1)}}, folder / "spk2info.pt")
+    with pytest.raises(ModelError, match="voice 'zero' has no embedding"):
+        read_model(folder)
+    (folder / "spk2info.pt").unlink()
+    assert read_model(folder).voices == {}
+
+
+def test_identity_sees_every_file(full_folder: Path) -> None:
+    before = identity_of(full_folder)
+    (full_folder / "README.md").write_text("words")
+    assert identity_of(full_folder) == before
+    write_speaker_encoder(full_folder / "campplus.onnx", width=23)
+    assert identity_of(full_folder) != before
+
+
+# Speaking
+
+
+def test_a_released_folder_speaks(folder: Path) -> None:
+    model = read_model(folder)
+    synthesiser = Synthesiser(model, steps=2)
+    voice = sorted(model.voices)[0]
+    speech = synthesiser.speak(Request("a", voice))
+    assert speech.sample_rate == 22050
+    assert np.isfinite(speech.wave).all()
+    assert len(speech.wave) == 256 * model.clock.frames_of_tokens(len(speech.tokens[0]))
+
+
+def test_text_beyond_the_vocabulary(folder: Path) -> None:
+    model = read_model(folder)
+    with pytest.raises(ModelError, match=r"has the text token \d+, but the LM of released knows 120"):
+        Synthesiser(model).speak(Request("Hello world.", sorted(model.voices)[0]))
+
+
+def test_an_lm_with_more_text_than_the_tokenizer(folder: Path) -> None:
+    model = read_model(folder)
+    lm = model.part("lm")
+    lm.config = lm.config.model_copy(update={"text_vocabulary": 60_515})
+    with pytest.raises(ModelError, match="another text tokenizer"):
+        Synthesiser(model)
+
+
+# The ONNX front ends
+
+
+def test_onnx_files_are_needed_for_prompts_only(folder: Path) -> None:
+    synthesiser = Synthesiser(read_model(folder), steps=1)
+    prompt = tone(1.0, 16_000)
+    with pytest.raises(ModelError, match=r"speech_tokenizer_v1.onnx is missing; prompts and training need it"):
+        synthesiser.speak(Request("a", prompt_wave=prompt, prompt_rate=16_000))
+    with pytest.raises(ModelError, match=r"speech_tokenizer_v1.onnx is missing"):
+        read_model(folder).extractor_hash()
+
+
+def test_zero_shot_and_features_with_onnx_files(full_folder: Path) -> None:
+    model = read_model(full_folder)
+    ends = FrontEnds(model)
+    waves = [tone(1.0, 16_000), tone(0.5, 16_000, seed=1)]
+    tokens = ends.tokens(waves)
+    assert [row.dtype for row in tokens] == [np.int64, np.int64]
+    assert [len(row) for row in tokens] == [50, 25]
+    assert len(set(tokens[0].tolist())) > 1
+    vectors = ends.embedding(waves)
+    assert vectors.shape == (2, 24)
+    assert vectors.dtype == np.float32
+    assert not np.allclose(vectors[0], vectors[1])
+    assert ends.hash == model.extractor_hash()
+    request = Request("a", prompt_wave=tone(0.6, 22_050), prompt_rate=22_050, prompt_text="b", seed=3)
+    synthesiser = Synthesiser(model, steps=2)
+    speech = synthesiser.speak(request)
+    assert len(speech.wave)
+    assert np.array_equal(speech.wave, synthesiser.speak(request).wave)
+    copied = synthesiser.resynthesise(waves[0], 16_000)
+    assert len(copied) == 256 * model.clock.frames_of_tokens(50)
+
+
+def test_the_frame_count_is_the_second_input(tmp_path: Path) -> None:
+    write_speech_tokenizer(tmp_path / "t.onnx", codes=1_000_000)
+    found = OnnxSpeechTokenizer(tmp_path / "t.onnx").tokens([torch.zeros(16_000)])[0]
+    # The log-mel of silence is the same everywhere, so codes differ from those of a shorter wave by the frame counts.
+    shorter = OnnxSpeechTokenizer(tmp_path / "t.onnx").tokens([torch.zeros(8_000)])[0]
+    assert found[0] - shorter[0] == 50
+
+
+def test_thirty_seconds_are_the_limit(full_folder: Path) -> None:
+    ends = FrontEnds(read_model(full_folder))
+    assert len(ends.tokens([np.zeros(480_000, np.float32)])[0]) == 1500
+    with pytest.raises(InputError, match=r"30.0 s is too long|30.1 s is too long"):
+        ends.tokens([np.zeros(481_600, np.float32)])
+
+
+def test_hash_of_other_files_differs(full_folder: Path) -> None:
+    before = read_model(full_folder).extractor_hash()
+    write_speech_tokenizer(full_folder / "speech_tokenizer_v1.onnx", codes=63)
+    assert read_model(full_folder).extractor_hash() != before
+
+
+def test_front_ends_of_another_model(full_folder: Path) -> None:
+    wave = [tone(1.0, 16_000)]
+    write_speech_tokenizer(full_folder / "speech_tokenizer_v1.onnx", codes=4096)
+    with pytest.raises(ModelError, match="its networks know 64"):
+        FrontEnds(read_model(full_folder)).tokens(wave)
+    write_speech_tokenizer(full_folder / "speech_tokenizer_v1.onnx", stride=4)
+    with pytest.raises(ModelError, match="makes 25 tokens where 50 a second give 50"):
+        FrontEnds(read_model(full_folder)).tokens(wave)
+    write_speaker_encoder(full_folder / "campplus.onnx", width=20)
+    with pytest.raises(ModelError, match="vectors of 20 numbers, its networks take 24"):
+        FrontEnds(read_model(full_folder)).embedding(wave)
+
+
+def test_files_that_are_no_such_graphs(tmp_path: Path) -> None:
+    path = tmp_path / "x.onnx"
+    path.write_bytes(b"not a graph at all")
+    with pytest.raises(ModelError, match="not an ONNX graph"):
+        OnnxSpeakerEncoder(path)
+    write_speaker_encoder(path)
+    with pytest.raises(ModelError, match="has the inputs input; 2 are expected"):
+        OnnxSpeechTokenizer(path)
+    write_speech_tokenizer(path)
+    with pytest.raises(ModelError, match="has the inputs listened, count; 1 are expected"):
+        OnnxSpeakerEncoder(path)
+
+
+def test_graphs_that_fail_or_give_something_else(tmp_path: Path) -> None:
+    from onnx import TensorProto, helper
+
+    from tests.unit.model_examples import _save
+
+    path = tmp_path / "x.onnx"
+    listened = helper.make_tensor_value_info("a", TensorProto.FLOAT, [1, 128, "frames"])
+    count = helper.make_tensor_value_info("b", TensorProto.INT32, [1])
+    output = helper.make_tensor_value_info("out", TensorProto.FLOAT, [1, 128, "frames"])
+    _save(path, [helper.make_node("Neg", ["a"], ["out"])], [listened, count], output, [])
+    with pytest.raises(ModelError, match="float32 values, not integer codes"):
+        OnnxSpeechTokenizer(path).tokens([torch.zeros(16_000)])
+    features = helper.make_tensor_value_info("a", TensorProto.FLOAT, [1, "frames", 80])
+    whole = helper.make_tensor_value_info("out", TensorProto.INT32, [1, "frames", 80])
+    _save(path, [helper.make_node("Cast", ["a"], ["out"], to=TensorProto.INT32)], [features], whole, [])
+    with pytest.raises(ModelError, match="int32 values, not a vector"):
+        OnnxSpeakerEncoder(path).embedding([torch.zeros(16_000)])
+    narrow = helper.make_tensor_value_info("a", TensorProto.FLOAT, [1, "frames", 40])
+    out = helper.make_tensor_value_info("out", TensorProto.FLOAT, [1, "frames", 40])
+    _save(path, [helper.make_node("Neg", ["a"], ["out"])], [narrow], out, [])
+    with pytest.raises(ModelError, match="could not be run"):
+        OnnxSpeakerEncoder(path).embedding([torch.zeros(16_000)])
