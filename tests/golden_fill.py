@@ -30,8 +30,10 @@ def filled_input(name: str, shape: tuple[int, ...], scale: float = 2.0) -> Tenso
 
 def filled_weights(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A state dict with the same names and shapes (released names), filled by the rule."""
-    return {name: torch.from_numpy(_weight(name, tuple(tensor.shape)).astype(np.float32)).reshape(tensor.shape)
-            for name, tensor in released.items()}
+    return {
+        name: torch.from_numpy(_weight(name, tuple(tensor.shape)).astype(np.float32)).reshape(tensor.shape)
+        for name, tensor in released.items()
+    }
 
 
 def _weight(name: str, shape: tuple[int, ...]) -> np.ndarray:

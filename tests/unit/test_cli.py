@@ -21,7 +21,7 @@ from cosytune.cli.main import app, main
 from cosytune.cli.output import print_result, progress
 from cosytune.errors import CosytuneError, DataError, MissingPackageError, ModelError, TrainingError
 from cosytune.models.folder import write_model
-from tests.unit.model_examples import released_folder, tiny_model
+from tests.unit.model_examples import NEEDS_WHISPER, released_folder, tiny_model
 
 ROOT = Path(__file__).parents[2]
 TREE: Any = typer.main.get_command(app)
@@ -86,7 +86,7 @@ def test_help_loads_nothing_heavy() -> None:
     program = (
         "import sys\nfrom cosytune.cli.main import main\nsys.argv = ['cosytune', 'compare', '--help']\n"
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
-        "heavy = {'torch', 'numpy', 'onnxruntime', 'pydantic', 'yaml', 'matplotlib', 'librosa', 'lhotse'}\n"
+        "heavy = {'torch', 'numpy', 'onnxruntime', 'yaml', 'matplotlib', 'librosa', 'lhotse'}\n"
         "print('heavy:', sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
@@ -109,6 +109,12 @@ def test_no_words_at_all_is_a_question_for_help(run: Any) -> None:
     assert "compare" in outcome.out
 
 
+def test_a_group_without_a_verb(run: Any) -> None:
+    outcome = run("data")
+    assert outcome.status == 2
+    assert "Missing command" in outcome.err
+
+
 def test_version(run: Any) -> None:
     assert re.fullmatch(r"cosytune \d+\.\d+\.\d+\n", run("--version").out)
 
@@ -120,7 +126,7 @@ def test_version(run: Any) -> None:
     ("arguments", "status", "words"),
     [
         (["nonsense"], 2, "No such command 'nonsense'"),
-        (["data"], 2, "Missing command"),
+        (["data", "--loud"], 2, "No such option: --loud"),
         (["data", "nonsense"], 2, "No such command"),
         (["say"], 2, "Missing option"),
         (["say", "hi", "--model", "m", "--voice", "a", "--loud"], 2, "No such option: --loud"),
@@ -217,6 +223,7 @@ def test_inspect(run: Any, model: Path) -> None:
     assert value["clock"]["sample_rate"] == 16_000
 
 
+@NEEDS_WHISPER
 def test_inspect_a_released_folder(run: Any, golden: Path, tmp_path: Path) -> None:
     folder = released_folder(golden, tmp_path / "released")
     value = run("inspect", folder, "--json").json

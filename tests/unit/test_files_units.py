@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from pathlib import Path
 
 import pytest
@@ -176,7 +175,3 @@ def test_a_file_where_a_folder_should_be(tmp_path: Path) -> None:
     with pytest.raises(NotADirectoryError, match="give another name"), write_folder(tmp_path / "f"):
         pass
     assert (tmp_path / "f").read_text() == "mine"
-
-
-def test_real_time_is_a_number() -> None:
-    assert math.isclose(WHOLE.seconds_of_tokens(25), 1.0)

@@ -109,7 +109,12 @@ def test_doors(module: str) -> None:
     if room == "cosytune.cli":
         allowed_at_top = {"cosytune.cli", *EVERYONE}
         top = {name for name in imports(modules()[module], only_top=True) if within(name, "cosytune")}
-        wrong = {name for name in top if not any(within(name, place) for place in allowed_at_top - {"cosytune"}) and name != "cosytune.__version__"}
+        wrong = {
+            name
+            for name in top
+            if not any(within(name, place) for place in allowed_at_top - {"cosytune"})
+            and name != "cosytune.__version__"
+        }
         assert not wrong, f"{module} imports {wrong} outside a function, which slows every --help"
         return
     for name in imports(modules()[module]):
@@ -137,7 +142,9 @@ def test_no_room_is_called_utils() -> None:
     assert not [name for name in modules() if {"utils", "helpers", "common", "misc"} & set(name.split("."))]
 
 
-@pytest.mark.parametrize("module", [name for name in sorted(modules()) if any(within(name, place) for place in NO_TORCH)])
+@pytest.mark.parametrize(
+    "module", [name for name in sorted(modules()) if any(within(name, place) for place in NO_TORCH)]
+)
 def test_no_torch(module: str) -> None:
     seen, waiting = set(), [module]
     known = modules()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ def synthesiser() -> Synthesiser:
     return Synthesiser(tiny_model("ada", "bob"), steps=2)
 
 
-def prompted(**more: object) -> Request:
+def prompted(**more: Any) -> Request:
     return replace(Request("so", prompt_wave=tone(0.8, RATE), prompt_rate=RATE, name="line 3"), **more)
 
 

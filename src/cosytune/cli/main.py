@@ -68,8 +68,7 @@ def main() -> None:
         print_error(f"{error.format_message()} (cosytune --help, or cosytune VERB --help, lists all)", as_json=as_json)
         sys.exit(error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
-        print_error("stopped by the user; work that is resumable goes on with the same command", as_json=as_json)
-        sys.exit(STOPPED)
+        status = STOPPED
     except BrokenPipeError:
         # Whoever read our output has gone; Python must not complain about that when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -77,4 +76,6 @@ def main() -> None:
     except OSError as error:
         print_error(f"{error}; check the path, the permissions and the space on the disk", as_json=as_json)
         sys.exit(CosytuneError.exit_status)
+    if status == STOPPED:
+        print_error("stopped by the user; work that is resumable goes on with the same command", as_json=as_json)
     sys.exit(status if isinstance(status, int) else 0)

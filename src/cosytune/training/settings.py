@@ -103,17 +103,17 @@ def learning_rate(settings: LoopSettings, step: int) -> float:
     return settings.learning_rate * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-# Rates for networks of a few million parameters, measured in ../shared/reference/tiny-recipe.md's setting; steps are
-# what those learn in minutes on two cores.
+# Rates for networks of a few million parameters; the steps are what two cores do in about twenty minutes. Small batches
+# learn faster per second on a processor: the LM reached 3.83 nats in 147 s with 12 s a step and in 280 s with 32 s.
 _SMALL: dict[tuple[str, str], dict[str, Any]] = {
-    ("pretrain", "speech_tokenizer"): {"steps": 1200, "batch_seconds": 32, "learning_rate": 1.2e-3,
+    ("pretrain", "speech_tokenizer"): {"steps": 2500, "batch_seconds": 24, "learning_rate": 1.5e-3,
                                        "warmup_steps": 100},
     ("pretrain", "speaker_encoder"): {"steps": 500, "batch_seconds": 48, "learning_rate": 2e-3, "crop_seconds": 2.0},
     ("pretrain", "vocoder"): {"steps": 1200, "batch_seconds": 6, "learning_rate": 1e-3, "crop_seconds": 0.5},
-    ("pretrain", "lm"): {"steps": 1200, "batch_seconds": 32, "learning_rate": 1e-3, "warmup_steps": 100,
-                         "concatenate": 0.3},
-    ("pretrain", "flow"): {"steps": 1200, "batch_seconds": 24, "learning_rate": 1e-3, "warmup_steps": 100,
-                           "prior_weight": 0.5, "average": 0.995},
+    ("pretrain", "lm"): {"steps": 3000, "batch_seconds": 12, "learning_rate": 2e-3, "warmup_steps": 100,
+                         "concatenate": 0.1},
+    ("pretrain", "flow"): {"steps": 2000, "batch_seconds": 16, "learning_rate": 1.5e-3, "warmup_steps": 100,
+                           "prior_weight": 1.0, "average": 0.995},
     ("sft", "lm"): {"steps": 300, "batch_seconds": 24, "learning_rate": 3e-4},
     ("sft", "flow"): {"steps": 300, "batch_seconds": 20, "learning_rate": 3e-4, "prior_weight": 0.5, "average": 0.98},
     ("sft", "vocoder"): {"steps": 200, "batch_seconds": 6, "learning_rate": 5e-4, "crop_seconds": 0.5},

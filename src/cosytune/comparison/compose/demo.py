@@ -50,7 +50,7 @@ class DemoSize:
     tune: Mapping[Any, Mapping[str, Any]]
 
 
-_FAST = {"precision": "bfloat16", "validate_every": 100, "checkpoint_every": 100}
+_FAST = {"precision": "bfloat16", "validate_every": 200, "checkpoint_every": 100}
 
 FULL_DEMO = DemoSize(
     voices=20,
@@ -61,18 +61,21 @@ FULL_DEMO = DemoSize(
     sentences=8,
     seeds=1,
     pretrain={
-        "speech_tokenizer": {**_FAST, "steps": 900},
-        "speaker_encoder": {**_FAST, "steps": 250},
-        "vocoder": {**_FAST, "steps": 700},
-        "lm": {**_FAST, "steps": 700},
-        "flow": {**_FAST, "steps": 800},
+        "speech_tokenizer": {**_FAST, "steps": 1200},
+        "speaker_encoder": {**_FAST, "steps": 200},
+        "vocoder": {**_FAST, "steps": 400},
+        "lm": {**_FAST, "steps": 1400},
+        "flow": {**_FAST, "steps": 900},
     },
-    sft={"lm": {**_FAST, "steps": 100}, "flow": {**_FAST, "steps": 100}},
-    tune={"lm": {**_FAST, "steps": 80}, "flow": {**_FAST, "steps": 120}},
+    sft={"lm": {**_FAST, "steps": 150, "batch_seconds": 12.0}, "flow": {**_FAST, "steps": 120}},
+    tune={
+        "lm": {**_FAST, "steps": 150, "batch_seconds": 12.0, "learning_rate": 3e-4},
+        "flow": {**_FAST, "steps": 120, "learning_rate": 5e-4},
+    },
 )
 """What `make demo` runs: under twenty minutes on two cores, installation included."""
 
-_TOY = {"steps": 4, "batch_seconds": 8.0, "validate_every": 2, "checkpoint_every": 2}
+_TOY = {"steps": 2, "batch_seconds": 6.0, "validate_every": 2, "checkpoint_every": 2}
 
 TOY_DEMO = DemoSize(
     voices=4,

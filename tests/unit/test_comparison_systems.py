@@ -1,0 +1,193 @@
+"""Scores of a system are read again only for the very same weights, sound, sentences and judges."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cosytune.audio.files import write_wave
+from cosytune.comparison.compose import starts
+from cosytune.comparison.compose import systems as module
+from cosytune.comparison.compose.hearing import run_systems
+from cosytune.comparison.compose.starts import initial_start
+from cosytune.comparison.compose.systems import SystemJob, SystemScores, finished, run_system, sentences_of
+from cosytune.comparison.plan import Sample
+from cosytune.data.corpus import Corpus
+from cosytune.data.prepare import prepare_corpus
+from cosytune.errors import InputError, ModelError
+from cosytune.evaluation.results import Score
+from cosytune.files import hash_json
+from cosytune.models.folder import Model, read_model, write_model
+from cosytune.synthesis.requests import Request
+from cosytune.synthesis.synthesiser import Synthesiser
+from tests.unit.model_examples import tiny_model, tone
+
+RATE = 16_000
+
+
+class Quiet:
+    def start(self, name: str, total: int) -> None: ...
+
+    def move(self, name: str, done: int) -> None: ...
+
+    def say(self, line: str) -> None: ...
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Corpus:
+    folder = tmp_path / "recordings"
+    for number in range(12):
+        path = folder / "ada" / f"{number}.wav"
+        write_wave(path, tone(0.4, RATE, seed=number), RATE)
+        path.with_suffix(".txt").write_text(f"sentence number {'abcdefghijkl'[number]}")
+    return prepare_corpus(folder, tmp_path / "corpus", language="en", test=0.5)
+
+
+@pytest.fixture
+def job(corpus: Corpus, tmp_path: Path) -> SystemJob:
+    write_model(tiny_model("ada"), tmp_path / "model")
+    ids = tuple(clip.id for clip in sentences_of(corpus, 2))
+    return SystemJob("tiny", "model", tmp_path / "model", corpus.path, tmp_path / "systems" / "tiny", (0,), ids)
+
+
+def pretend(job: SystemJob) -> SystemScores:
+    """Leave what a finished run of `job` would."""
+    wave = job.folder / "a-0.flac"
+    write_wave(wave, tone(0.2, RATE), RATE)
+    scores = [Score(job.name, job.sentences[0], "spoken", 1.0, 0)]
+    made = SystemScores(scores, [Sample(job.name, job.sentences[0], "words", 0, str(wave))], ["one failed"], {})
+    corpus, _, judges = module._materials(job)
+    module._write(job, module._identity(job, corpus, judges), made)
+    return made
+
+
+def test_the_same_job_is_read_again(job: SystemJob) -> None:
+    assert finished(job) is None
+    made = pretend(job)
+    assert finished(job) == run_system(job) == made
+    assert run_systems([job], 1, Quiet()) == {"tiny": made}
+
+
+def test_a_moved_comparison_is_read_again(job: SystemJob, tmp_path: Path) -> None:
+    pretend(job)
+    job.folder.rename(tmp_path / "elsewhere")
+    found = finished(replace(job, folder=tmp_path / "elsewhere"))
+    assert found is not None
+    assert found.samples[0].path == str(tmp_path / "elsewhere" / "a-0.flac")
+
+
+def test_stale_scores_are_never_read(job: SystemJob, corpus: Corpus, tmp_path: Path) -> None:
+    pretend(job)
+    assert finished(replace(job, sentences=job.sentences[:1])) is None
+    assert finished(replace(job, seeds=(1,))) is None
+    assert finished(replace(job, name="other")) is None
+    assert finished(replace(job, kind="copy")) is None
+    assert job.model is not None
+    write_model(tiny_model("ada", "bob"), job.model)
+    assert finished(job) is None, "another model in the same place"
+    pretend(job)
+    assert finished(job) is not None
+    write_wave(tmp_path / "recordings" / "ada" / "0.wav", tone(0.4, RATE, seed=99), RATE)
+    prepare_corpus(tmp_path / "recordings", corpus.path, language="en", test=0.5)
+    assert finished(job) is None, "another sound in the same corpus"
+
+
+def test_scores_of_other_judges_are_not_read(job: SystemJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(job)
+    monkeypatch.setattr(module.DnsmosJudge, "version", property(lambda _: "speechmos 99"))
+    assert finished(job) is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
+def test_damaged_scores_are_made_again(job: SystemJob, text: str) -> None:
+    pretend(job)
+    (job.folder / "scores.json").write_text(text)
+    assert finished(job) is None
+
+
+def test_scores_without_their_waves_are_made_again(job: SystemJob) -> None:
+    pretend(job)
+    (job.folder / "a-0.flac").unlink()
+    assert finished(job) is None
+
+
+def test_sentences_are_held_out_and_their_voice_can_be_learned(corpus: Corpus) -> None:
+    chosen = sentences_of(corpus, 100)
+    assert {clip.id for clip in chosen} <= {clip.id for clip in corpus.utterances("test")}
+    assert sentences_of(corpus, 2) == chosen[:2]
+    splits = json.loads((corpus.path / "splits.json").read_text())
+    splits["sides"] = dict.fromkeys(splits["sides"], "test")
+    (corpus.path / "splits.json").write_text(json.dumps(splits))
+    with pytest.raises(InputError, match="no transcribed clip of a voice with training clips"):
+        sentences_of(Corpus(corpus.path), 2)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "words"),
+    [
+        (InputError("too strange"), "too strange"),
+        (ModelError("not a number"), "not a number"),
+        (np.full(10, np.nan, np.float32), "samples that are not numbers"),
+        (np.zeros(0, np.float32), "no samples came out"),
+    ],
+)
+def test_a_sentence_that_fails_is_a_result(
+    job: SystemJob, corpus: Corpus, monkeypatch: pytest.MonkeyPatch, outcome: object, words: str
+) -> None:
+    class Broken:
+        sample_rate = RATE
+
+        def __init__(self, *_: object) -> None: ...
+
+        def speak(self, request: Request) -> object:
+            if isinstance(outcome, Exception):
+                raise outcome
+            return type("Speech", (), {"wave": outcome})
+
+    monkeypatch.setattr(module, "Synthesiser", Broken)
+    monkeypatch.setattr(module, "_with_voices", lambda model, _: model)
+    clips = [clip for clip in corpus.utterances("test") if clip.id in job.sentences]
+    items, failures = module._speak_all(job, corpus, clips)
+    assert [item.wave for item in items["ada"]] == [None, None]
+    assert [line.split(":")[0] for line in failures] == [f"tiny, {clip.id}, seed 0" for clip in clips]
+    assert all(words in line for line in failures)
+
+
+def test_waves_of_strange_ids_do_not_collide(tmp_path: Path) -> None:
+    def item(identity: str) -> module.SpokenItem:
+        return module.SpokenItem(identity, "words", tone(0.1, RATE), RATE, 0)
+
+    ids = ["a/b", "a_b", "../../up", "嗨", "x" * 300]
+    paths = [module._save(tmp_path / "waves", item(identity), tone(0.1, RATE)) for identity in ids]
+    assert len(set(paths)) == len(ids)
+    assert {path.parent for path in paths} == {tmp_path / "waves"}
+    assert hash_json("a/b")[:8] in paths[0].name
+    assert all(path.is_file() for path in paths)
+
+
+def test_an_initial_start_follows_its_arguments(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def drawn(size: str, texts: list[str], seed: int) -> Model:
+        assert texts == [clip.text for clip in corpus.utterances("train")]
+        return tiny_model(f"voice {seed}")
+
+    monkeypatch.setattr(starts, "initial_model", drawn)
+    place = tmp_path / "base.initial"
+    first = read_model(initial_start("nano", corpus, 0, place)).hash()
+    written = (place / "model.json").stat().st_mtime_ns
+    assert initial_start("nano", corpus, 0, place) == place
+    assert (place / "model.json").stat().st_mtime_ns == written, "it was made again for nothing"
+    assert read_model(initial_start("nano", corpus, 1, place)).hash() != first
+    write_model(replace(tiny_model(), stage="sft"), place)
+    with pytest.raises(InputError, match="holds a trained model"):
+        initial_start("nano", corpus, 0, place)
+
+
+def test_a_synthesiser_takes_the_model_of_the_job(job: SystemJob) -> None:
+    assert job.model is not None
+    assert Synthesiser(read_model(job.model)).model.voices.keys() == {"ada"}
