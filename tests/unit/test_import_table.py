@@ -44,7 +44,7 @@ TABLE: dict[str, set[str]] = {
     "cosytune.comparison": RESULTS | {"cosytune.evaluation.statistics"},
     "cosytune.report": RESULTS | {"cosytune.evaluation.statistics", "cosytune.comparison"},
     "cosytune.cli": {"cosytune"},
-    **dict.fromkeys(RESULTS, set[str]()),
+    **{results: set() for results in RESULTS},
     "cosytune.data.manifest": set(),
 }
 

@@ -67,7 +67,7 @@ def _by_name(jobs: Sequence[SystemJob], found: Sequence[SystemScores]) -> dict[s
 
 def evaluation_of(sentences: Sequence[Utterance], heard: Mapping[str, SystemScores]) -> Evaluation:
     """All scores, and which metrics may vote; the recordings must be among the systems."""
-    judges = offline_judges(clip.text or "" for clip in sentences)
+    judges = offline_judges(sentences)
     metrics = metrics_of(judges)
     recordings = heard[RECORDINGS]
     return Evaluation(

@@ -23,13 +23,12 @@ from cosytune.evaluation.judges.base import Judge, Recording
 from cosytune.evaluation.judges.dnsmos import DnsmosJudge
 from cosytune.evaluation.judges.pocketsphinx_judge import PocketsphinxJudge
 from cosytune.evaluation.judges.resemblyzer_judge import ResemblyzerJudge
-from cosytune.evaluation.results import Damage, Score
+from cosytune.evaluation.results import OPINION, Damage, Score
 from cosytune.evaluation.run import SpokenItem, score_system, sees_damage
 from cosytune.files import hash_json, write_json
 from cosytune.models.folder import Model, identity_of, read_model
 from cosytune.synthesis.requests import Request
 from cosytune.synthesis.synthesiser import Synthesiser
-from cosytune.text.language import is_chinese
 from cosytune.training.jobs import threads_for
 
 __all__ = ["SystemJob", "SystemScores", "finished", "offline_judges", "run_system", "sentences_of"]
@@ -78,10 +77,10 @@ class SystemScores:
     damage: dict[str, Damage]
 
 
-def offline_judges(texts: Iterable[str]) -> list[Judge]:
-    """The judges whose models come with their packages; the English recogniser only for English texts."""
+def offline_judges(clips: Iterable[Utterance]) -> list[Judge]:
+    """The judges whose models come with their packages; the English recogniser only where all clips are English."""
     judges: list[Judge] = [DnsmosJudge(), ResemblyzerJudge()]
-    if not any(is_chinese(text) for text in texts):
+    if all(clip.language == "en" for clip in clips):
         judges.insert(0, PocketsphinxJudge())
     return judges
 
@@ -150,7 +149,7 @@ def _materials(job: SystemJob) -> tuple[Corpus, list[Utterance], list[Judge]]:
     corpus = Corpus(job.corpus)
     held_out = {clip.id: clip for clip in corpus.utterances("test")}
     clips = [held_out[identity] for identity in job.sentences]
-    return corpus, clips, offline_judges(clip.text or "" for clip in clips)
+    return corpus, clips, offline_judges(clips)
 
 
 def _identity(job: SystemJob, corpus: Corpus, judges: Sequence[Judge]) -> str:
@@ -222,7 +221,8 @@ def _score_all(
         references = _references(corpus, speaker)
         scores += score_system(job.name, spoken, judges, references=references)
         if job.damage and not damage:
-            for judge in judges:
+            # Only opinions need the test for their vote; a recogniser's vote hangs on its errors on the recordings.
+            for judge in (j for j in judges if any(info.unit == OPINION for info in j.metrics)):
                 damage |= sees_damage(judge, spoken[:DAMAGED_RECORDINGS], references=references)
     return scores, damage
 

@@ -118,8 +118,8 @@ class RelativeAttention(nn.Module):
         weights = F.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype)
         if visible is not None:
             weights = weights.masked_fill(~visible, 0.0)
-        # Plain products: torch 2.13's fused attention with a bias took 64 ms for 4 x 4 x 500 x 48 in bfloat16 on one CPU
-        # core, forward and backward; this takes 22 ms (float32: 61 and 45).
+        # Plain products: torch 2.13's fused attention with a bias took 64 ms for 4 x 4 x 500 x 48 in bfloat16 on one
+        # CPU core, forward and backward; this takes 22 ms (float32: 61 and 45).
         heads = torch.matmul(F.dropout(weights, self.dropout, self.training), value)
         return self.output(heads.transpose(-3, -2).flatten(-2))
 
