@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -10,9 +11,18 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-__all__ = ["hash_file", "hash_json", "write_bytes", "write_folder", "write_json", "write_json_lines", "write_text"]
+__all__ = [
+    "hash_file",
+    "hash_json",
+    "lock",
+    "write_bytes",
+    "write_folder",
+    "write_json",
+    "write_json_lines",
+    "write_text",
+]
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -70,6 +80,26 @@ def write_folder(path: Path) -> Iterator[Path]:
             old.rename(path)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def lock(path: Path, *, wait: bool) -> BinaryIO:
+    """Lock the file `path`, made if need be, until what is returned is closed or this process ends, however it ends.
+
+    Args:
+        path: a file that exists for nothing else; it stays.
+        wait: until another process lets go of it.
+
+    Raises:
+        BlockingIOError: another process holds it and `wait` is off.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    held = path.open("ab")
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BaseException:
+        held.close()
+        raise
+    return held
 
 
 def _beside(path: Path, kind: str) -> Path:

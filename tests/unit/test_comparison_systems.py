@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from cosytune.audio.files import write_wave
-from cosytune.comparison.compose import starts
+from cosytune.comparison.compose import comparing, starts
 from cosytune.comparison.compose import systems as module
 from cosytune.comparison.compose.hearing import run_systems
-from cosytune.comparison.compose.starts import initial_start
+from cosytune.comparison.compose.starts import initial_start, keep_apart
 from cosytune.comparison.compose.systems import SystemJob, SystemScores, finished, run_system, sentences_of
-from cosytune.comparison.plan import Sample
+from cosytune.comparison.plan import ComparisonPlan, Sample
 from cosytune.data.corpus import Corpus
 from cosytune.data.prepare import prepare_corpus
 from cosytune.errors import InputError, ModelError
@@ -191,3 +191,42 @@ def test_an_initial_start_follows_its_arguments(
 def test_a_synthesiser_takes_the_model_of_the_job(job: SystemJob) -> None:
     assert job.model is not None
     assert Synthesiser(read_model(job.model)).model.voices.keys() == {"ada"}
+
+
+def test_the_recogniser_hears_every_kind_of_english_and_nothing_else(corpus: Corpus) -> None:
+    clips = corpus.utterances("test")
+    for language, expected in (("en", True), ("en-GB", True), ("EN_us", True), ("zh", False), ("de", False)):
+        judges = module.offline_judges(replace(clip, language=language) for clip in clips)
+        assert ("pocketsphinx" in [judge.name for judge in judges]) == expected, language
+
+
+def test_a_silent_recording_is_no_reference(corpus: Corpus, tmp_path: Path) -> None:
+    train = corpus.utterances("train")
+    assert len(module._references(corpus, "ada")) == len(train)
+    write_wave(Path(train[0].audio), np.zeros(8000, np.float32), RATE)
+    assert len(module._references(corpus, "ada")) == len(train) - 1
+
+
+def test_nothing_is_spoken_into_the_recordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for output in (tmp_path, tmp_path / "out", Path("out/deeper")):
+        with pytest.raises(InputError, match="would take the speech made there for recordings; give an --output"):
+            keep_apart(Path(), output)
+    keep_apart(tmp_path / "recordings", tmp_path / "recordings-compared")
+    keep_apart(tmp_path / "a" / "recordings", tmp_path / "a")
+
+
+def test_judges_and_starts_are_tried_before_anything_is_trained(
+    job: SystemJob, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    happened: list[str] = []
+    monkeypatch.setattr(comparing, "run_systems", lambda jobs, *_: happened.extend(job.kind for job in jobs))
+    monkeypatch.setattr(comparing, "_tune", lambda *_: happened.append("tuned"))
+    assert job.model is not None
+    mute = tiny_model("ada")
+    del mute.parts["vocoder"]
+    write_model(mute, tmp_path / "mute")
+    plan = ComparisonPlan({"good": job.model, "mute": tmp_path / "mute"}, corpus.path, tmp_path / "out")
+    with pytest.raises(ModelError, match="has no vocoder"):
+        comparing.compare(plan, Quiet())
+    assert happened == ["recordings"]

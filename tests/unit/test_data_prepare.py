@@ -14,7 +14,7 @@ import pytest
 from cosytune.audio.files import write_wave
 from cosytune.data import extract
 from cosytune.data.corpus import Corpus
-from cosytune.data.features import Extractors, FeatureStore
+from cosytune.data.features import FEATURES_MARKER, Extractors, FeatureStore
 from cosytune.data.prepare import extract_features, prepare_corpus
 from cosytune.data.sentences import sentences
 from cosytune.errors import DataError, InputError
@@ -219,6 +219,21 @@ def test_finished_shards_are_not_made_again(corpus: Corpus, folder: Path) -> Non
         np.testing.assert_array_equal(mine.speech_tokens, theirs.speech_tokens)
         np.testing.assert_array_equal(mine.speaker_vector, theirs.speaker_vector)
         np.testing.assert_array_equal(mine.mel, theirs.mel)
+
+
+def test_finished_features_are_not_touched_while_another_run_reads_them(corpus: Corpus) -> None:
+    store = extract_features(corpus, Models().extractors, shard_size=10)
+    before = {path.name: path.stat().st_mtime_ns for path in store.path.iterdir()}
+    seen: list[bool] = []
+
+    def watch(done: int, total: int) -> None:
+        seen.append((store.path / FEATURES_MARKER).is_file() and done == total)
+
+    assert extract_features(corpus, Models().extractors, shard_size=10, progress=watch).ids == store.ids
+    assert seen == [True]
+    assert {path.name: path.stat().st_mtime_ns for path in store.path.iterdir()} == before
+    (store.path / FEATURES_MARKER).write_text("{ha")
+    assert extract_features(corpus, Models().extractors, shard_size=10).ids == store.ids
 
 
 def test_damaged_and_changed_shards_are_made_again(corpus: Corpus, folder: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cosytune import files
-from cosytune.files import hash_file, hash_json, write_bytes, write_folder, write_json, write_json_lines, write_text
+from cosytune.files import (
+    hash_file,
+    hash_json,
+    lock,
+    write_bytes,
+    write_folder,
+    write_json,
+    write_json_lines,
+    write_text,
+)
 from cosytune.units import (
     Clock,
     exact_div,
@@ -175,3 +186,27 @@ def test_a_file_where_a_folder_should_be(tmp_path: Path) -> None:
     with pytest.raises(NotADirectoryError, match="give another name"), write_folder(tmp_path / "f"):
         pass
     assert (tmp_path / "f").read_text() == "mine"
+
+
+def test_a_lock_keeps_others_out_until_it_is_let_go(tmp_path: Path) -> None:
+    path = tmp_path / "new" / ".lock"
+    with lock(path, wait=False), pytest.raises(BlockingIOError):
+        lock(path, wait=False)
+    with lock(path, wait=False):
+        pass
+
+
+def test_a_killed_process_lets_go_of_its_lock(tmp_path: Path) -> None:
+    path = tmp_path / ".lock"
+    program = f"from pathlib import Path; from cosytune.files import lock; held = lock(Path({str(path)!r}), wait=False)"
+    with subprocess.Popen(
+        [sys.executable, "-c", f"{program}; print('held', flush=True); input()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
+        with pytest.raises(BlockingIOError):
+            lock(path, wait=False)
+        holder.kill()
+        holder.wait()
+        lock(path, wait=True).close()

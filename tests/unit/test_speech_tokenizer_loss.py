@@ -46,7 +46,7 @@ def test_too_short_utterances_are_counted_and_leave_no_trace() -> None:
     # Row 1 needs 3 tokens for "0 0" and has 2; row 2 needs 3 for three symbols and has 2.
     targets = torch.tensor([[0, 0, 1], [0, 0, 9], [0, 1, 2], [1, 2, 9]])
     result = ctc_loss(tokenized(logits, [5, 2, 2, 2]), targets, torch.tensor([3, 2, 3, 2]))
-    assert result.too_short == 0.5
+    assert result.too_short == 0.5 and result.symbols == 5
     p = logits.detach().softmax(-1)
     expected = (brute_force(p[0], [0, 0, 1]) + brute_force(p[3, :2], [1, 2])) / 5
     assert result.loss.item() == pytest.approx(expected, abs=1e-5)
@@ -58,7 +58,7 @@ def test_too_short_utterances_are_counted_and_leave_no_trace() -> None:
 def test_nothing_can_be_aligned() -> None:
     logits = torch.randn(1, 2, 3, requires_grad=True)
     result = ctc_loss(tokenized(logits, [1]), torch.tensor([[0, 1]]), torch.tensor([2]))
-    assert result.too_short == 1.0 and result.loss == 0.0
+    assert result.too_short == 1.0 and result.loss == 0.0 and result.symbols == 0
     result.loss.backward()  # still a graph
 
 

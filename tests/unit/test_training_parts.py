@@ -24,6 +24,7 @@ from cosytune.models.speech_tokenizer.loss import BLANK_GRID
 from cosytune.models.vocoder.config import DiscriminatorConfig, Resolution
 from cosytune.text.tokenizers import load_tokenizer
 from cosytune.training import parts as parts_module
+from cosytune.training import speech_tokenizer as speech_tokenizer_module
 from cosytune.training import vocoder as vocoder_module
 from cosytune.training.clips import spoken_text, spread
 from cosytune.training.flow import FlowTask
@@ -487,3 +488,15 @@ def test_text_is_tokenized_with_the_model_own_tokenizer(toy_model: Path, toy_cor
     clip = task.clips()[0]
     assert task._symbols[clip.id].tolist() == tokenizer.encode(spoken_text(clip.text))
     assert tokenizer.vocabulary_size == task.network.config.symbols
+
+
+def test_clips_too_short_for_their_text_do_not_sweeten_the_validation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speech_tokenizer_module, "VALIDATION_BATCH", 1)
+    good = utterance("good", ramp(tmp_path / "good.wav", 8000), text="ab", seconds=0.5)
+    hopeless = utterance("hopeless", ramp(tmp_path / "hopeless.wav", 2560), text="abcdefgh" * 4, seconds=0.16)
+    alone = tokenizer_task([good], [good]).validate()["ctc"]
+    assert tokenizer_task([good], [good, hopeless]).validate()["ctc"] == pytest.approx(alone)
+    with pytest.raises(DataError, match="every validation clip has fewer speech tokens than its transcript"):
+        tokenizer_task([good], [hopeless]).validate()

@@ -114,6 +114,7 @@ def test_a_settings_file(tmp_path: Path) -> None:
         ('{"lm": 3}', "must hold one object per part"),
         ('{"llm": {}}', "names a part 'llm'; parts are speech_tokenizer, speaker_encoder, vocoder, lm, flow"),
         ('{"lm": {"epochs": 3}}', "part lm: unknown setting 'epochs'; known are steps, batch_seconds"),
+        ('{"lm": {"steps": 2, "seed": 3}}', "part lm: the seed is no setting of a part; give --seed"),
     ],
 )
 def test_settings_files_that_are_refused(tmp_path: Path, content: str, message: str) -> None:

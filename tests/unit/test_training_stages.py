@@ -14,9 +14,10 @@ from cosytune.data.corpus import Corpus
 from cosytune.data.prepare import prepare_corpus
 from cosytune.data.synthesised import make_voices, synthesise_corpus
 from cosytune.errors import CosytuneError, DataError, InputError, ModelError, TrainingError
-from cosytune.files import hash_json
+from cosytune.files import hash_json, lock
 from cosytune.models.folder import hash_part, read_model, write_model
 from cosytune.models.sizes import SIZES
+from cosytune.text.tokenizers import load_tokenizer
 from cosytune.training import stages as stages_module
 from cosytune.training import vocoder as vocoder_module
 from cosytune.training.results import StageResult
@@ -251,3 +252,26 @@ def test_a_model_from_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
             initial_model("toy", nothing, 0)
     with pytest.raises(InputError, match="there is no size 'huge'"):
         initial_model("huge", texts, 0)
+
+
+def test_two_commands_cannot_train_into_one_folder(
+    family: dict[str, StagePlan], toy_corpus: Corpus, tmp_path: Path
+) -> None:
+    plan = plan_of("sft", family["base"].output, toy_corpus, tmp_path / "model", LM_FLOW)
+    held = lock(plan.run_folder / ".lock", wait=False)
+    with held, pytest.raises(TrainingError, match=r"another command is at work in .*model\.run; wait until it ends"):
+        run_stage(plan, Quiet())
+    assert not plan.output.exists() and not (plan.run_folder / "lm").exists()
+
+
+def test_chinese_characters_have_text_tokens_of_their_own() -> None:
+    """The speech tokenizer makes 25 tokens a second, and a second of Chinese has four to six characters."""
+    text = "".join(chr(0x4E00 + 7 * place) for place in range(150))
+    model = initial_model("nano", [text, text], 0)
+    tokenizer = load_tokenizer(model.tokenizer.kind, model.tokenizer.data)
+    assert len(tokenizer.encode(text)) <= len(text)
+    assert len(tokenizer.encode("龘")) == 6, "what the corpus lacks is spelled in half bytes"
+    assert model.part("lm").config.text_vocabulary == tokenizer.vocabulary_size
+    english = initial_model("nano", ["The quick brown fox jumps over the lazy dog."] * 2, 0)
+    assert english.part("lm").config.text_vocabulary <= 64
+    assert model.part("lm").config.max_ratio > english.part("lm").config.max_ratio

@@ -28,12 +28,13 @@ def command(
 ) -> None:
     """Tune several starts on the same recordings, score all beside the untouched starts, and say which did better."""
     from cosytune.cli.output import print_result, progress
-    from cosytune.comparison.compose import compare, corpus_of
+    from cosytune.comparison.compose import compare, corpus_of, keep_apart
     from cosytune.comparison.plan import ComparisonPlan
     from cosytune.report.comparison import write_report
     from cosytune.training.jobs import default_workers
     from cosytune.training.settings import read_overrides
 
+    keep_apart(data, output)
     starts = named(start)
     overrides = read_overrides(settings) if settings is not None else {}
     chosen = split_parts(parts, "tune")

@@ -21,10 +21,11 @@ def command(
 ) -> None:
     """Score a model on held-out sentences beside the recordings and their copy-synthesis, with the offline judges."""
     from cosytune.cli.output import print_result, progress
-    from cosytune.comparison.compose import corpus_of, evaluate
+    from cosytune.comparison.compose import corpus_of, evaluate, keep_apart
     from cosytune.report.tables import score_table
     from cosytune.training.jobs import default_workers
 
+    keep_apart(data, output)
     with progress() as bars:
         corpus = corpus_of(data, output / "corpus")
         evaluation = evaluate(model, corpus, output, sentences, workers or default_workers(), bars)

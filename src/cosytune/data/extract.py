@@ -14,13 +14,13 @@ import pyarrow.parquet as pq
 
 from cosytune.audio.files import read_wave
 from cosytune.audio.resample import resample
-from cosytune.data.corpus import Corpus
+from cosytune.data.corpus import Corpus, read_json
 from cosytune.data.features import FEATURES_MARKER, Extractors, FeatureStore, read_shard_note, write_shard
 from cosytune.data.manifest import Utterance
 from cosytune.data.results import Ledger, LedgerLine
 from cosytune.data.splits import Side
 from cosytune.errors import CosytuneError, DataError
-from cosytune.files import hash_file, hash_json, write_json
+from cosytune.files import hash_file, hash_json, lock, write_json
 from cosytune.units import FEATURE_SAMPLE_RATE
 
 __all__ = ["Progress", "extract_features"]
@@ -56,18 +56,39 @@ def extract_features(
         DataError: no clip is left.
     """
     folder = corpus.features_folder(extractors.hash)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / FEATURES_MARKER).unlink(missing_ok=True)
+    # Two runs on one corpus share its features: the later one waits, and then finds them made.
+    with lock(folder / ".lock", wait=True):
+        return _extract_all(corpus, extractors, folder, progress, shard_size, batch_seconds)
+
+
+def _extract_all(
+    corpus: Corpus,
+    extractors: Extractors,
+    folder: Path,
+    progress: Progress | None,
+    shard_size: int,
+    batch_seconds: float,
+) -> FeatureStore:
     utterances = corpus.utterances()
-    names: list[str] = []
-    for begin in range(0, len(utterances), shard_size):
-        group = utterances[begin : begin + shard_size]
-        names.append(f"shard-{begin // shard_size:05d}.parquet")
-        key = _shard_key(corpus, extractors, group)
-        if read_shard_note(folder / names[-1]).get("key") != key:
+    groups = {
+        f"shard-{begin // shard_size:05d}.parquet": utterances[begin : begin + shard_size]
+        for begin in range(0, len(utterances), shard_size)
+    }
+    names, keys = list(groups), [_shard_key(corpus, extractors, group) for group in groups.values()]
+    columns = [*extractors.columns, *(["spk_embedding"] if extractors.embedding is not None else [])]
+    marker = {"format": _FORMAT, "extractors": extractors.hash, "corpus": corpus.hash, "columns": columns}
+    marker["shards"] = names
+    if _is_finished(folder, marker, keys):
+        # The marker is not touched: another run may be reading these features.
+        if progress is not None:
+            progress(len(utterances), len(utterances))
+        return FeatureStore(folder, extractors=extractors.hash)
+    (folder / FEATURES_MARKER).unlink(missing_ok=True)
+    for begin, (name, group), key in zip(range(0, len(utterances), shard_size), groups.items(), keys, strict=True):
+        if read_shard_note(folder / name).get("key") != key:
             done = _Count(progress, begin, len(utterances))
             rows, dropped = _extract_group(corpus, extractors, group, batch_seconds, done)
-            write_shard(folder / names[-1], _table(rows, extractors), {"key": key, "dropped": dropped})
+            write_shard(folder / name, _table(rows, extractors), {"key": key, "dropped": dropped})
         elif progress is not None:
             progress(begin + len(group), len(utterances))
     for stale in set(folder.glob("shard-*.parquet")) - {folder / name for name in names}:
@@ -75,14 +96,20 @@ def extract_features(
     ledger = _account(folder, names, utterances)
     if not ledger.kept:
         raise DataError(f"no clip of {corpus.path} could be turned into features: {ledger.summary()}")
-    columns = list(extractors.columns)
     if extractors.embedding is not None:
         _add_speaker_vectors(folder, names, corpus.splits)
-        columns.append("spk_embedding")
     ledger.write(folder / "ledger.jsonl")
-    marker = {"format": _FORMAT, "extractors": extractors.hash, "corpus": corpus.hash, "columns": columns}
-    write_json(folder / FEATURES_MARKER, {**marker, "shards": names})
+    write_json(folder / FEATURES_MARKER, marker)
     return FeatureStore(folder, extractors=extractors.hash)
+
+
+def _is_finished(folder: Path, marker: dict[str, Any], keys: list[str]) -> bool:
+    """Whether the folder holds exactly these features: the same marker, and every shard whole and of the same clips."""
+    try:
+        known = read_json(folder / FEATURES_MARKER)
+    except DataError:
+        return False
+    return known == marker and [read_shard_note(folder / name).get("key") for name in marker["shards"]] == keys
 
 
 @dataclass

@@ -27,7 +27,8 @@ class FamilySize:
         clock: rates.
         mel: the spectrogram between flow and vocoder.
         text_vocabulary: text tokens of the Whisper vocabulary; 0 lets pre-training train a small tokenizer.
-        small_vocabulary: pieces of that small tokenizer, at most; 0 where there is none.
+        small_vocabulary: pieces of that small tokenizer, at most, beside the letters of scripts without case, such as
+            Chinese; 0 where there is none.
         parts: configuration of each network, given the text vocabulary.
     """
 
@@ -36,6 +37,9 @@ class FamilySize:
     text_vocabulary: int
     small_vocabulary: int
     parts: Callable[[int], dict[str, PartConfig]]
+
+
+_NANO_VOCABULARY = 64
 
 
 def _nano_parts(text_vocabulary: int) -> dict[str, PartConfig]:
@@ -67,7 +71,8 @@ def _nano_parts(text_vocabulary: int) -> dict[str, PartConfig]:
             speech_codebook=codebook.codebook_size,
             speaker_width=speaker_width,
             min_ratio=0.6,
-            max_ratio=8.0,
+            # Many more tokens than an alphabet needs: they are syllables, which last longer than letters.
+            max_ratio=8.0 if text_vocabulary < 2 * _NANO_VOCABULARY else 20.0,
             text_encoder=EncoderConfig(
                 input=128, width=192, heads=4, feed_forward=512, layers=2, chunk=1, dropout=0.05, position_dropout=0.0
             ),
@@ -148,7 +153,9 @@ def _cosyvoice_300m_parts(text_vocabulary: int) -> dict[str, PartConfig]:
 
 SIZES: dict[str, FamilySize] = {
     # 25 tokens/s and exactly two mel frames per token: what learned fastest on two cores.
-    "nano": FamilySize(Clock(16_000, 320, 25), MelConfig(16_000, 1024, 1024, 320, 80, 0.0, 8000.0), 0, 64, _nano_parts),
+    "nano": FamilySize(
+        Clock(16_000, 320, 25), MelConfig(16_000, 1024, 1024, 320, 80, 0.0, 8000.0), 0, _NANO_VOCABULARY, _nano_parts
+    ),
     # The released 300M shapes, to pre-train from nothing with Whisper's text vocabulary.
     "300m": FamilySize(Clock(22_050, 256, 50), MEL_22K, 51_866, 0, _cosyvoice_300m_parts),
 }

@@ -80,19 +80,29 @@ class SpeechTokenizerTask(Task):
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """CTC per symbol, and how many different tokens the held-out clips use."""
+        """CTC per symbol, and how many different tokens the held-out clips use.
+
+        Raises:
+            DataError: no clip is long enough for its transcript.
+        """
         self.network.eval()
-        total, symbols, used = 0.0, 0, set[int]()
+        total, symbols, used = 0.0, 0, set[int]()  # clips that cannot be aligned have no loss and no weight
         for begin in range(0, len(self._validation), VALIDATION_BATCH):
             ids = self._validation[begin : begin + VALIDATION_BATCH]
             features, lengths = self._features([self._waves[clip_id] for clip_id in ids])
             output = self.network(features, lengths)
             targets, target_lengths = self._targets(ids)
-            count = int(target_lengths.sum())
-            total += float(ctc_loss(output, targets, target_lengths).loss) * count
-            symbols += count
+            ctc = ctc_loss(output, targets, target_lengths)
+            total += float(ctc.loss) * int(ctc.symbols)
+            symbols += int(ctc.symbols)
             for row, length in zip(output.codes, output.lengths.tolist(), strict=True):
                 used.update(row[:length].tolist())
+        if not symbols:
+            raise DataError(
+                "every validation clip has fewer speech tokens than its transcript has text tokens, so nothing can be "
+                "learned; check that recordings and texts belong together, or start from a model with more tokens a "
+                "second or a larger text vocabulary"
+            )
         return {"ctc": total / symbols, "tokens_used": float(len(used))}
 
     def baseline(self) -> dict[str, float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +14,7 @@ import torch
 from cosytune import __version__
 from cosytune.data.corpus import Corpus
 from cosytune.errors import DataError, InputError, TrainingError
-from cosytune.files import hash_json, write_json
+from cosytune.files import hash_json, lock, write_json
 from cosytune.models.folder import (
     Model,
     TokenizerFile,
@@ -90,12 +92,22 @@ def initial_model(size: str, texts: Sequence[str], seed: int) -> Model:
                 f"size {size} trains its own text tokenizer and the corpus has no transcripts; "
                 "add some, or start from a model that has a tokenizer (--start)"
             )
-        small = SmallTokenizer.train(spoken, family.small_vocabulary)
+        small = SmallTokenizer.train(spoken, family.small_vocabulary + _letters_without_case(spoken))
         tokenizer, vocabulary = TokenizerFile("small", small.to_bytes()), small.vocabulary_size
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         parts = {name: network_of(config) for name, config in family.parts(vocabulary).items()}
     return Model(f"{size}-initial", "initial", family.clock, family.mel, parts, tokenizer)
+
+
+def _letters_without_case(texts: Sequence[str]) -> int:
+    """How many letters of such scripts (Han, kana, Hangul, Arabic and more) occur twice or oftener.
+
+    Each gets a text token of its own: spelled in half bytes a Chinese character takes six, more than there are speech
+    tokens to align them with.
+    """
+    counts = Counter(character for text in texts for character in text if unicodedata.category(character) == "Lo")
+    return sum(count > 1 for count in counts.values())
 
 
 def run_stage(plan: StagePlan, reporter: Reporter) -> StageResult:
@@ -107,11 +119,23 @@ def run_stage(plan: StagePlan, reporter: Reporter) -> StageResult:
         TrainingError: `output` belongs to something else, or training failed. In all cases nothing half-finished is
             left under `output`.
     """
-    result_path = plan.run_folder / "stage.json"
     start = read_model(plan.start)
     corpus = Corpus(plan.corpus)
     identity = _identity(plan, start, corpus)
     _claim(plan, identity)
+    try:
+        held = lock(plan.run_folder / ".lock", wait=False)
+    except BlockingIOError as error:
+        raise TrainingError(
+            f"another command is at work in {plan.run_folder}; wait until it ends, or give another --output"
+        ) from error
+    with held:
+        return _run(plan, start, corpus, identity, reporter)
+
+
+def _run(plan: StagePlan, start: Model, corpus: Corpus, identity: Mapping[str, Any], reporter: Reporter) -> StageResult:
+    """Train the phases one after the other; what an earlier call finished is read."""
+    result_path = plan.run_folder / "stage.json"
     if result_path.exists() and (plan.output / "model.json").exists():
         return read_stage_result(plan.run_folder)
     model, results = start, list[PartResult]()

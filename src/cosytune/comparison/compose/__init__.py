@@ -2,6 +2,6 @@
 
 from cosytune.comparison.compose.comparing import compare
 from cosytune.comparison.compose.evaluating import evaluate
-from cosytune.comparison.compose.starts import corpus_of, initial_start
+from cosytune.comparison.compose.starts import corpus_of, initial_start, keep_apart
 
-__all__ = ["compare", "corpus_of", "evaluate", "initial_start"]
+__all__ = ["compare", "corpus_of", "evaluate", "initial_start", "keep_apart"]

@@ -19,6 +19,7 @@ from cosytune.data.manifest import Utterance
 from cosytune.errors import InputError
 from cosytune.files import write_json
 from cosytune.models.folder import read_model
+from cosytune.synthesis.synthesiser import Synthesiser
 from cosytune.training.features import corpus_features
 from cosytune.training.jobs import Reporter
 from cosytune.training.stages import StagePlan, run_stage
@@ -37,10 +38,15 @@ def compare(plan: ComparisonPlan, reporter: Reporter) -> ComparisonResult:
         raise InputError("a comparison needs at least two starts; give --start twice")
     corpus = Corpus(plan.corpus)
     chosen = sentences_of(corpus, plan.sentences)
+    jobs = _systems(plan, chosen)
+    # What could not be heard or spoken after hours of training is refused before them.
+    run_systems([job for job in jobs if job.kind == "recordings"], plan.workers, reporter)
+    for start in plan.starts.values():
+        Synthesiser(read_model(start))
     arms = [_tune(plan, name, seed, reporter) for seed in plan.seeds for name in plan.starts]
     for start in plan.starts.values():
         corpus_features(corpus, read_model(start), reporter)
-    heard = run_systems(_systems(plan, chosen), plan.workers, reporter)
+    heard = run_systems(jobs, plan.workers, reporter)
     evaluation = evaluation_of(chosen, heard)
     starts = {_tuned(name): _untouched(name) for name in plan.starts}
     result = ComparisonResult(

@@ -61,16 +61,17 @@ FULL_DEMO = DemoSize(
     sentences=8,
     seeds=1,
     pretrain={
-        "speech_tokenizer": {**_FAST, "steps": 1200},
+        "speech_tokenizer": {**_FAST, "steps": 1500},
         "speaker_encoder": {**_FAST, "steps": 200},
-        "vocoder": {**_FAST, "steps": 400},
-        "lm": {**_FAST, "steps": 1400},
-        "flow": {**_FAST, "steps": 900},
+        "vocoder": {**_FAST, "steps": 1300},
+        "lm": {**_FAST, "steps": 1900},
+        "flow": {**_FAST, "steps": 1400},
     },
     sft={"lm": {**_FAST, "steps": 150, "batch_seconds": 12.0}, "flow": {**_FAST, "steps": 120}},
     tune={
         "lm": {**_FAST, "steps": 150, "batch_seconds": 12.0, "learning_rate": 3e-4},
-        "flow": {**_FAST, "steps": 120, "learning_rate": 5e-4},
+        "flow": {**_FAST, "steps": 150, "batch_seconds": 12.0, "learning_rate": 5e-4},
+        "vocoder": {**_FAST, "steps": 250},
     },
 )
 """What `make demo` runs: under twenty minutes on two cores, installation included."""
@@ -87,7 +88,7 @@ TOY_DEMO = DemoSize(
     seeds=1,
     pretrain=dict.fromkeys(DEFAULT_PARTS["pretrain"], _TOY),
     sft={"lm": _TOY, "flow": _TOY},
-    tune={"lm": _TOY, "flow": _TOY},
+    tune={"lm": _TOY, "flow": _TOY, "vocoder": _TOY},
 )
 """Every step of the story with nothing learned: for tests."""
 
@@ -109,6 +110,7 @@ def run_demo(folder: Path, size: DemoSize, reporter: Reporter, *, seed: int = 0,
         seeds=tuple(range(size.seeds)),
         overrides=size.tune,
         sentences=size.sentences,
+        parts=tuple(size.tune),
         workers=workers,
     )
     return compare(plan, reporter)

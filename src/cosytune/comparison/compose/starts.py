@@ -12,7 +12,7 @@ from cosytune.files import hash_json
 from cosytune.models.folder import read_model, write_model
 from cosytune.training.stages import initial_model
 
-__all__ = ["corpus_of", "initial_start"]
+__all__ = ["corpus_of", "initial_start", "keep_apart"]
 
 
 def corpus_of(data: Path, place: Path) -> Corpus:
@@ -25,6 +25,19 @@ def corpus_of(data: Path, place: Path) -> Corpus:
     if not data.is_dir():
         raise InputError(f"there is no folder {data}; give a folder of recordings or a prepared corpus")
     return Corpus(data) if (data / MARKER).is_file() else prepare_corpus(data, place)
+
+
+def keep_apart(data: Path, output: Path) -> None:
+    """Let no speech be made where recordings are looked for: the next run would take it for recordings.
+
+    Raises:
+        InputError: `output` is `data` or lies in it.
+    """
+    if data.resolve() in (output.resolve(), *output.resolve().parents):
+        raise InputError(
+            f"{output} lies in {data}, where the next run would take the speech made there for recordings; "
+            "give an --output beside it"
+        )
 
 
 def initial_start(size: str, corpus: Corpus, seed: int, place: Path) -> Path:

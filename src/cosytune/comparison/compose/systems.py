@@ -19,7 +19,7 @@ from cosytune.data.corpus import Corpus
 from cosytune.data.features import FeatureStore
 from cosytune.data.manifest import Utterance
 from cosytune.errors import InputError, ModelError
-from cosytune.evaluation.judges.base import Judge, Recording
+from cosytune.evaluation.judges.base import Judge, Recording, is_silent
 from cosytune.evaluation.judges.dnsmos import DnsmosJudge
 from cosytune.evaluation.judges.pocketsphinx_judge import PocketsphinxJudge
 from cosytune.evaluation.judges.resemblyzer_judge import ResemblyzerJudge
@@ -29,6 +29,7 @@ from cosytune.files import hash_json, write_json
 from cosytune.models.folder import Model, identity_of, read_model
 from cosytune.synthesis.requests import Request
 from cosytune.synthesis.synthesiser import Synthesiser
+from cosytune.text.language import base_language
 from cosytune.training.jobs import threads_for
 
 __all__ = ["SystemJob", "SystemScores", "finished", "offline_judges", "run_system", "sentences_of"]
@@ -80,7 +81,7 @@ class SystemScores:
 def offline_judges(clips: Iterable[Utterance]) -> list[Judge]:
     """The judges whose models come with their packages; the English recogniser only where all clips are English."""
     judges: list[Judge] = [DnsmosJudge(), ResemblyzerJudge()]
-    if all(clip.language == "en" for clip in clips):
+    if all(base_language(clip.language) == "en" for clip in clips):
         judges.insert(0, PocketsphinxJudge())
     return judges
 
@@ -228,9 +229,11 @@ def _score_all(
 
 
 def _references(corpus: Corpus, speaker: str) -> list[Recording]:
+    """Recordings of one voice from the training side; a silent one tells nothing about it and is left out."""
     own = [clip for clip in corpus.utterances("train") if clip.speaker == speaker]
     step = max(1, len(own) // REFERENCES)
-    return [Recording(*_recorded(clip)) for clip in own[::step][:REFERENCES]]
+    found = [Recording(*_recorded(clip)) for clip in own[::step][:REFERENCES]]
+    return [recording for recording in found if not is_silent(recording.wave, recording.sample_rate)]
 
 
 def _recorded(clip: Utterance) -> tuple[np.ndarray, int]:

@@ -25,10 +25,12 @@ class CTCLoss(NamedTuple):
         loss: scalar, nats per text symbol over the utterances that can be aligned.
         too_short: scalar, share of utterances with fewer tokens than their transcript needs. Their loss would be
             infinite; they take no part in `loss`, and a training loop must show this share.
+        symbols: scalar, text symbols of the utterances in `loss`: what batches must be averaged by.
     """
 
     loss: Tensor
     too_short: Tensor
+    symbols: Tensor
 
 
 class ConstantBaseline(NamedTuple):
@@ -111,8 +113,10 @@ def constant_ctc_baseline(targets: Tensor, target_lengths: Tensor, lengths: Tens
 def _per_symbol(log_probabilities: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor) -> CTCLoss:
     possible = lengths >= _frames_needed(targets, target_lengths)
     too_short = 1.0 - possible.float().mean()
+    symbols = target_lengths[possible].sum()
     if not bool(possible.any()):
-        return CTCLoss(log_probabilities.sum() * 0.0, too_short)  # stays part of the graph for data-parallel training
+        # Stays part of the graph for data-parallel training.
+        return CTCLoss(log_probabilities.sum() * 0.0, too_short, symbols)
     # Only rows that can be aligned are asked: an infinite loss among them is a fault, and must be seen.
     losses = F.ctc_loss(
         log_probabilities[possible].transpose(0, 1),
@@ -122,7 +126,7 @@ def _per_symbol(log_probabilities: Tensor, lengths: Tensor, targets: Tensor, tar
         blank=log_probabilities.shape[-1] - 1,
         reduction="none",
     )
-    return CTCLoss(losses.sum() / target_lengths[possible].sum().clamp_min(1), too_short)
+    return CTCLoss(losses.sum() / symbols.clamp_min(1), too_short, symbols)
 
 
 def _frames_needed(targets: Tensor, target_lengths: Tensor) -> Tensor:
