@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cosytune.audio.files import write_wave
+from cosytune.audio.files import wave_info, write_wave
 from cosytune.data.importers import Imported, import_recordings, source_files
 from cosytune.errors import DataError
 
@@ -181,3 +181,15 @@ def test_real_recordings(shared: Path, name: str, layout: str, clips: int, speak
     assert (imported.layout, imported.ledger.kept, imported.ledger.dropped) == (layout, clips, 0)
     assert len({item.speaker for item in imported.utterances}) == speakers
     assert {item.language for item in imported.utterances} == {"en"}
+
+
+def test_a_recording_with_a_whole_header_and_half_a_sound_is_dropped(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, 32_000).astype(np.float32)
+    for name in ("whole", "half"):
+        write_wave(tmp_path / f"{name}.flac", noise, 16_000)
+    data = (tmp_path / "half.flac").read_bytes()
+    (tmp_path / "half.flac").write_bytes(data[: len(data) // 2])
+    assert wave_info(tmp_path / "half.flac").seconds == 2.0
+    imported = import_recordings(tmp_path)
+    assert [clip.id for clip in imported.utterances] == ["whole"]
+    assert imported.ledger.reasons("dropped") == {"unreadable": 1}

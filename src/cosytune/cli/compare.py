@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from cosytune.cli.training_options import DATA, JSON, PARTS, SETTINGS, WORKERS, split_parts
 
-__all__ = ["command"]
+if TYPE_CHECKING:
+    from cosytune.comparison.plan import ComparisonResult
+
+__all__ = ["command", "show"]
 
 
 def command(
@@ -27,7 +31,7 @@ def command(
     as_json: bool = JSON,
 ) -> None:
     """Tune several starts on the same recordings, score all beside the untouched starts, and say which did better."""
-    from cosytune.cli.output import print_result, progress
+    from cosytune.cli.output import progress
     from cosytune.comparison.compose import compare, corpus_of, keep_apart
     from cosytune.comparison.plan import ComparisonPlan
     from cosytune.report.comparison import write_report
@@ -53,10 +57,18 @@ def command(
         )
         result = compare(plan, bars)
         page = write_report(result, output / "report.html")
-    words = list(result.verdict.words)
+    show(result, page, as_json=as_json)
+
+
+def show(result: ComparisonResult, page: Path, *, as_json: bool, remark: str = "") -> None:
+    """Table, verdict and where the report is."""
+    from cosytune.cli.output import print_result
+    from cosytune.report.tables import score_table
+
+    lines = [score_table(result.evaluation), *result.verdict.words, remark, f"report: {page}"]
     print_result(
         {"report": str(page), "verdict": result.verdict.to_json(), "failures": result.failures},
-        "\n".join([*words, f"report: {page}"]),
+        "\n".join(line for line in lines if line),
         as_json=as_json,
     )
 
@@ -71,7 +83,6 @@ def named(starts: list[Path]) -> dict[str, Path]:
 
     if len(starts) < 2:
         raise InputError("a comparison needs at least two starts; give --start twice")
-
     names = {path.resolve().name: path for path in starts}
     if len(names) < len(starts):
         raise InputError("two starts have the same folder name, which the report could not tell apart; rename one")

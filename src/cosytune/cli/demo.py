@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from cosytune.cli.compare import show
 from cosytune.cli.training_options import JSON, SEED, WORKERS
 
 __all__ = ["command"]
@@ -19,7 +20,7 @@ def command(
     as_json: bool = JSON,
 ) -> None:
     """Make a corpus of synthetic voices, pre-train a nano base, SFT it, compare both as starts for a new voice."""
-    from cosytune.cli.output import print_result, progress
+    from cosytune.cli.output import progress
     from cosytune.comparison.compose.demo import FULL_DEMO, TOY_DEMO, run_demo
     from cosytune.report.comparison import write_report
     from cosytune.training.jobs import default_workers
@@ -31,8 +32,4 @@ def command(
         "An honest word: these models have a few million weights and trained for minutes on synthetic speech. They "
         "babble more than they read; what the demo shows is the way from recordings to a verdict, not its destination."
     )
-    print_result(
-        {"report": str(page), "verdict": result.verdict.to_json(), "failures": result.failures},
-        "\n".join([*result.verdict.words, honest, f"report: {page}"]),
-        as_json=as_json,
-    )
+    show(result, page, as_json=as_json, remark=honest)

@@ -92,10 +92,13 @@ def pair_words(
         for outcome in ("better", "worse")
         if (names := _names(metrics, outcome))
     ]
+    same = _names(metrics, "no difference found")
     if not found:
-        found.append(f"{second} against {against}")
-    if names := _names(metrics, "no difference found"):
-        found.append(f"no difference found on {names}")
+        found.append(
+            f"No difference found between {second} and {against} on {same}" if same else f"{second} against {against}"
+        )
+    elif same:
+        found.append(f"no difference found on {same}")
     if names := _names(metrics, "not judged"):
         found.append(f"not judged for want of scores: {names}")
     if not any(metric.votes for metric in metrics):

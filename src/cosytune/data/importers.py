@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cosytune.audio.files import wave_info
+from cosytune.audio.files import read_wave, wave_info
 from cosytune.data.manifest import Utterance, read_manifest
 from cosytune.data.results import Ledger, LedgerLine
 from cosytune.errors import DataError, InputError
@@ -52,7 +52,7 @@ def import_recordings(
 
     In a plain folder the first sub-folder is the speaker, at any depth below it; clips directly in the folder belong
     to a speaker named after the folder. Recordings without transcript are kept with text None. Hidden files are not
-    looked at. Only the headers of recordings are read.
+    looked at. Each clip is decoded once: a damaged one must be found here and not in the middle of a training.
 
     Args:
         folder: where the recordings are.
@@ -204,6 +204,10 @@ def _admit(utterance: Utterance, taken: dict[str, str], shortest: float, longest
         return dropped(f"shorter than {shortest:g} s: it lasts {seconds:.3f} s")
     if seconds > longest:
         return dropped(f"longer than {longest:g} s: it lasts {seconds:.1f} s; cut it into sentences")
+    try:
+        read_wave(path, None, start, utterance.end)
+    except InputError as error:
+        return dropped(f"unreadable: {error}")
     return replace(utterance, seconds=round(seconds, 6))
 
 
