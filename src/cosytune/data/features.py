@@ -68,8 +68,8 @@ class Features:
         speaker: label.
         speech_tokens: int64 [T].
         utterance_vector: float32 [E], raw.
-        speaker_vector: float32 [E], mean of the speaker's raw vectors over the train side; None for a speaker without
-            training clips.
+        speaker_vector: float32 [E], mean of the speaker's vectors, each of length one, over the train side; None for a
+            speaker without training clips.
         mel: float32 [M, F].
     """
 

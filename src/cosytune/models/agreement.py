@@ -9,7 +9,7 @@ from cosytune.errors import ModelError
 if TYPE_CHECKING:
     from cosytune.models.folder import Model
 
-__all__ = ["check_agreement"]
+__all__ = ["check_agreement", "check_text_tokens"]
 
 _SHARED = {
     "speech codes": {"lm": "speech_codebook", "flow": "speech_codebook"},
@@ -36,6 +36,20 @@ def check_agreement(model: Model) -> None:
                 f"the parts of model {model.name} do not fit together, they differ in {what} ({listed}); "
                 "put parts of one and the same model into the folder"
             )
+
+
+def check_text_tokens(model: Model, made: int) -> None:
+    """Compare the text tokens that the LM knows with the number that its text tokenizer makes.
+
+    Raises:
+        ModelError: the LM was trained with a larger tokenizer.
+    """
+    known = int(_config(model, "lm").text_vocabulary)
+    if known > made:
+        raise ModelError(
+            f"the LM of {model.name} knows {known} text tokens, the {model.tokenizer.kind} tokenizer makes {made}: "
+            "it was trained with another text tokenizer (as CosyVoice-300M-25Hz was), which cosytune does not have"
+        )
 
 
 def _config(model: Model, part: str) -> Any:

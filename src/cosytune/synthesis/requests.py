@@ -21,6 +21,7 @@ class Request:
         prompt_rate: Hz.
         prompt_text: what is said in the recording; with it the model continues the recording (zero-shot), without it
             only its sound is taken (cross-lingual).
+        language: code of the text, for reading its numbers; guessed without it.
         seed: of this request's own random numbers: the same request with the same seed gives the same speech.
         name: label for messages and files.
     """
@@ -30,6 +31,7 @@ class Request:
     prompt_wave: np.ndarray | None = None
     prompt_rate: int | None = None
     prompt_text: str | None = None
+    language: str | None = None
     seed: int = 0
     name: str = "request"
 

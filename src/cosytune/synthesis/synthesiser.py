@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cosytune.audio.resample import resample
 from cosytune.errors import InputError, ModelError
+from cosytune.models.agreement import check_text_tokens
 from cosytune.models.extractors import FrontEnds
 from cosytune.models.flow.solver import synthesise
 from cosytune.models.folder import Model
@@ -68,12 +69,7 @@ class Synthesiser:
         self._vocoder = model.part("vocoder").eval()
         self._tokenizer = load_tokenizer(model.tokenizer.kind, model.tokenizer.data)
         self._front_ends: FrontEnds | None = None
-        known, made = self._lm.config.text_vocabulary, self._tokenizer.vocabulary_size
-        if known > made:
-            raise ModelError(
-                f"the LM of {model.name} knows {known} text tokens, the {model.tokenizer.kind} tokenizer makes {made}: "
-                "it was trained with another text tokenizer (as CosyVoice-300M-25Hz was), which cosytune does not have"
-            )
+        check_text_tokens(model, self._tokenizer.vocabulary_size)
 
     @property
     def sample_rate(self) -> int:
@@ -103,7 +99,7 @@ class Synthesiser:
             InputError: nothing to say, an unknown voice, neither or both of voice and prompt, or an unusable prompt.
             ModelError: the model's text tokenizer, voices or front ends do not fit its networks.
         """
-        pieces = prepare_text(request.text, length=self._length)
+        pieces = prepare_text(request.text, length=self._length, language=request.language)
         if not pieces:
             raise InputError(
                 f"{request.name}: there is nothing to say in {request.text[:40]!r}; give text with words in it"

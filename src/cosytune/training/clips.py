@@ -20,11 +20,11 @@ def spread(items: Sequence[Item], count: int) -> list[Item]:
     return [items[index * len(items) // count] for index in range(count)]
 
 
-def spoken_text(text: str | None) -> str:
+def spoken_text(text: str | None, language: str | None = None) -> str:
     """A transcript in the words that synthesis would be given; empty where there is none, or nothing to pronounce."""
     if not text:
         return ""
     try:
-        return "".join(prepare_text(text, length=len, split=False))
+        return "".join(prepare_text(text, length=len, split=False, language=language))
     except InputError:
         return ""

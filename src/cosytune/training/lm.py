@@ -49,7 +49,7 @@ class LMTask(Task):
         self._token_rate = model.clock.token_rate
         self._train = list(train)
         self._validation = [clip.id for clip in spread(validation, VALIDATION_CLIPS)]
-        self._texts = {clip.id: spoken_text(clip.text) for clip in (*train, *validation)}
+        self._texts = {clip.id: spoken_text(clip.text, clip.language) for clip in (*train, *validation)}
         # What may follow a clip: the same voice, and a transcript exactly if the clip has one.
         self._kind = {clip.id: (clip.speaker, bool(self._texts[clip.id])) for clip in train}
         self._alike: dict[tuple[str, bool], list[str]] = {}

@@ -52,7 +52,7 @@ class SpeechTokenizerTask(Task):
         self._device = device
         self._bins = self.network.config.bins
         self._settings = settings
-        texts = {clip.id: spoken_text(clip.text) for clip in (*train, *validation)}
+        texts = {clip.id: spoken_text(clip.text, clip.language) for clip in (*train, *validation)}
         self._train = _transcribed(train, texts, "train")
         held_out = spread(_transcribed(validation, texts, "validation"), VALIDATION_CLIPS)
         self._validation = [clip.id for clip in held_out]

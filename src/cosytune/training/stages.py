@@ -15,6 +15,7 @@ from cosytune import __version__
 from cosytune.data.corpus import Corpus
 from cosytune.errors import DataError, InputError, TrainingError
 from cosytune.files import hash_json, lock, write_json
+from cosytune.models.agreement import check_text_tokens
 from cosytune.models.folder import (
     Model,
     TokenizerFile,
@@ -25,7 +26,7 @@ from cosytune.models.folder import (
     write_model,
 )
 from cosytune.models.sizes import family_size
-from cosytune.text.tokenizers import SmallTokenizer
+from cosytune.text.tokenizers import SmallTokenizer, load_tokenizer
 from cosytune.training.clips import spoken_text
 from cosytune.training.features import corpus_features
 from cosytune.training.jobs import PartJob, Reporter, default_workers, run_jobs, threads_for
@@ -122,6 +123,7 @@ def run_stage(plan: StagePlan, reporter: Reporter) -> StageResult:
     start = read_model(plan.start)
     corpus = Corpus(plan.corpus)
     identity = _identity(plan, start, corpus)
+    _check(plan, start, corpus)
     _claim(plan, identity)
     try:
         held = lock(plan.run_folder / ".lock", wait=False)
@@ -131,6 +133,23 @@ def run_stage(plan: StagePlan, reporter: Reporter) -> StageResult:
         ) from error
     with held:
         return _run(plan, start, corpus, identity, reporter)
+
+
+def _check(plan: StagePlan, start: Model, corpus: Corpus) -> None:
+    """Everything that a part would stop at after the parts before it have trained for hours."""
+    clips = corpus.utterances("train")
+    if "lm" in plan.parts:
+        check_text_tokens(start, load_tokenizer(start.tokenizer.kind, start.tokenizer.data).vocabulary_size)
+    if "speech_tokenizer" in plan.parts and not any(clip.text for clip in clips):
+        raise DataError(
+            f"no training clip of {corpus.path} has a transcript, and a speech tokenizer learns from transcripts; "
+            "add transcripts, or start from a model that has a speech tokenizer (--start) and train other --parts"
+        )
+    if "speaker_encoder" in plan.parts and len({clip.speaker for clip in clips}) < 2:
+        raise DataError(
+            f"the training side of {corpus.path} has fewer than two speakers, and a speaker encoder learns from "
+            "differences; add speakers, or start from a model that has one (--start) and train other --parts"
+        )
 
 
 def _run(plan: StagePlan, start: Model, corpus: Corpus, identity: Mapping[str, Any], reporter: Reporter) -> StageResult:

@@ -60,7 +60,11 @@ def _by_name(jobs: Sequence[SystemJob], found: Sequence[SystemScores]) -> dict[s
     for job, new in zip(jobs, found, strict=True):
         old = merged.get(job.name, SystemScores([], [], [], {}))
         merged[job.name] = SystemScores(
-            old.scores + new.scores, old.samples + new.samples, old.failures + new.failures, old.damage | new.damage
+            old.scores + new.scores,
+            old.samples + new.samples,
+            old.failures + new.failures,
+            old.damage | new.damage,
+            old.strangers + new.strangers,
         )
     return merged
 
@@ -70,10 +74,11 @@ def evaluation_of(sentences: Sequence[Utterance], heard: Mapping[str, SystemScor
     judges = offline_judges(sentences)
     metrics = metrics_of(judges)
     recordings = heard[RECORDINGS]
+    votes = decide_votes(recordings.scores, metrics, other_speakers=recordings.strangers, damage=recordings.damage)
     return Evaluation(
         systems=tuple(heard),
         scores=tuple(score for found in heard.values() for score in found.scores),
         metrics=metrics,
-        votes=tuple(decide_votes(recordings.scores, metrics, damage=recordings.damage)),
+        votes=tuple(votes),
         judges=tuple(JudgeInfo(judge.name, judge.version) for judge in judges),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +23,7 @@ from cosytune.evaluation.judges.base import Judge, Recording, is_silent
 from cosytune.evaluation.judges.dnsmos import DnsmosJudge
 from cosytune.evaluation.judges.pocketsphinx_judge import PocketsphinxJudge
 from cosytune.evaluation.judges.resemblyzer_judge import ResemblyzerJudge
-from cosytune.evaluation.results import OPINION, Damage, Score
+from cosytune.evaluation.results import OPINION, SIMILARITY, Damage, Score
 from cosytune.evaluation.run import SpokenItem, score_system, sees_damage
 from cosytune.files import hash_json, write_json
 from cosytune.models.folder import Model, identity_of, read_model
@@ -54,7 +54,7 @@ class SystemJob:
         seeds: of speaking.
         sentences: ids of the test utterances.
         workers: how many such jobs share the machine.
-        damage: also try which metrics see graded noise (recordings only).
+        damage: also try which metrics hear graded noise and tell other speakers apart (recordings only).
     """
 
     name: str
@@ -70,12 +70,21 @@ class SystemJob:
 
 @dataclass(frozen=True)
 class SystemScores:
-    """What came of one system: scores, waves that can be played, what it could not say, and which metrics see noise."""
+    """What came of one system.
+
+    Attributes:
+        scores: of everything it said.
+        samples: waves that can be played.
+        failures: what it could not say.
+        damage: which metrics hear graded noise in the recordings.
+        strangers: similarity of the recordings to other speakers of the corpus, if it has any.
+    """
 
     scores: list[Score]
     samples: list[Sample]
     failures: list[str]
     damage: dict[str, Damage]
+    strangers: list[Score] = field(default_factory=list)
 
 
 def offline_judges(clips: Iterable[Utterance]) -> list[Judge]:
@@ -135,7 +144,8 @@ def run_system(job: SystemJob) -> SystemScores:
         if item.wave is not None
     ]
     scores, damage = _score_all(job, corpus, items, judges)
-    result = SystemScores(scores, samples, failures, damage)
+    strangers = _score_strangers(corpus, items, judges) if job.damage else []
+    result = SystemScores(scores, samples, failures, damage, strangers)
     _write(job, identity, result)
     return result
 
@@ -179,6 +189,7 @@ def _write(job: SystemJob, identity: str, result: SystemScores) -> None:
         "samples": samples,
         "failures": result.failures,
         "damage": {name: found.to_json() for name, found in result.damage.items()},
+        "strangers": [score.to_json() for score in result.strangers],
     }
     write_json(job.folder / "scores.json", value)
 
@@ -200,6 +211,7 @@ def _read(job: SystemJob, identity: str) -> SystemScores | None:
         samples,
         value["failures"],
         {name: Damage.from_json(entry) for name, entry in value["damage"].items()},
+        [Score.from_json(entry) for entry in value["strangers"]],
     )
 
 
@@ -226,6 +238,18 @@ def _score_all(
             for judge in (j for j in judges if any(info.unit == OPINION for info in j.metrics)):
                 damage |= sees_damage(judge, spoken[:DAMAGED_RECORDINGS], references=references)
     return scores, damage
+
+
+def _score_strangers(corpus: Corpus, items: dict[str, list[SpokenItem]], judges: Sequence[Judge]) -> list[Score]:
+    """Recordings of each speaker against the next speaker's references: what a voice that is not meant scores."""
+    alike = [judge for judge in judges if any(info.unit == SIMILARITY for info in judge.metrics)]
+    speakers = sorted(items)
+    if len(speakers) < 2:
+        return []
+    scores: list[Score] = []
+    for speaker, other in zip(speakers, [*speakers[1:], speakers[0]], strict=True):
+        scores += score_system("strangers", items[speaker], alike, references=_references(corpus, other), pitch=False)
+    return scores
 
 
 def _references(corpus: Corpus, speaker: str) -> list[Recording]:
@@ -270,7 +294,8 @@ def _spoken(
             vector = synthesiser.model.voices.get(clip.speaker)
             wave = synthesiser.resynthesise(recording.wave, recording.sample_rate, vector=vector, seed=seed)
         else:
-            wave = synthesiser.speak(Request(clip.text or "", clip.speaker, seed=seed, name=clip.id)).wave
+            request = Request(clip.text or "", clip.speaker, language=clip.language, seed=seed, name=clip.id)
+            wave = synthesiser.speak(request).wave
     except (InputError, ModelError) as error:
         return None, str(error)
     if not len(wave) or not np.isfinite(wave).all():
