@@ -195,3 +195,14 @@ def test_an_effect_of_the_smallest_detectable_size_is_found_four_times_in_five()
 def test_what_cannot_be_tested_is_refused_in_words(call, message):
     with pytest.raises(InputError, match=message):
         call()
+
+
+def test_runs_that_agree_by_luck_are_not_taken_for_certainty() -> None:
+    """One clip of twelve differs in each run, each time another one: the seed means are equal to the last digit."""
+    differences = np.zeros((3, 12))
+    differences[[0, 1, 2], [1, 5, 9]] = -1.0
+    interval = hierarchical(differences)
+    assert interval.estimate == pytest.approx(-1 / 12)
+    assert interval.low < -0.2
+    assert interval.high > 0.0
+    assert p_value(differences) > 0.05

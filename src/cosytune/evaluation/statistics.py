@@ -90,7 +90,9 @@ def spread(differences: np.ndarray) -> Spread:
 
     Several runs: the two-way random-effects model difference = mean + run + sentence + residual, with mean squares MS:
     the mean's squared standard error is (MS_run + max(MS_sentence - MS_residual, 0)) / (R n) (Gallas, Academic
-    Radiology 13, 2006, has the same for readers and cases). MS_run / (R n) is the variance of the seed means over R.
+    Radiology 13, 2006, has the same for readers and cases). MS_run / (R n) is the variance of the seed means over R;
+    it estimates the residual's share plus the runs' own, so where a few runs agree by luck (scores that are counts can
+    agree to the last digit) the residual's share is what is taken.
 
     Raises:
         InputError: fewer than two sentences, or numbers that are not finite.
@@ -105,7 +107,8 @@ def spread(differences: np.ndarray) -> Spread:
     residual = matrix - by_run[:, None] - by_sentence + mean
     ms_residual = float(np.square(residual).sum()) / ((runs - 1) * (n - 1))
     excess = max(runs * float(by_sentence.var(ddof=1)) - ms_residual, 0.0)
-    return Spread(mean, float(by_run.var(ddof=1)) / runs, excess / (runs * n), runs, n)
+    runs_variance = max(float(by_run.var(ddof=1)) / runs, ms_residual / (runs * n))
+    return Spread(mean, runs_variance, excess / (runs * n), runs, n)
 
 
 def _resampled_means(values: np.ndarray, samples: int, generator: np.random.Generator) -> np.ndarray:
