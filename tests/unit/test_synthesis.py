@@ -13,6 +13,7 @@ import torch
 
 from cosytune.audio.files import read_wave
 from cosytune.errors import InputError, ModelError
+from cosytune.models.folder import read_model, write_model
 from cosytune.models.lm.generate import Generated
 from cosytune.synthesis import synthesiser as module
 from cosytune.synthesis.requests import Request, Speech
@@ -162,3 +163,11 @@ def test_speech_is_saved(tmp_path: Path) -> None:
     assert rate == RATE
     np.testing.assert_allclose(wave, speech.wave, atol=1e-4)
     assert Speech(np.zeros(0, np.float32), RATE, [], [], []).real_time_factor == float("inf")
+
+
+def test_the_three_lines_of_the_readme(tmp_path: Path) -> None:
+    """Names as plain strings, as people write them."""
+    write_model(tiny_model("ada"), tmp_path / "model")
+    speech = Synthesiser(read_model(str(tmp_path / "model"))).speak(Request("Hello there.", voice="ada"))
+    speech.save(str(tmp_path / "hello.wav"))
+    assert (tmp_path / "hello.wav").stat().st_size > 1000

@@ -257,13 +257,14 @@ def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
 
 
-def read_model(path: Path) -> Model:
+def read_model(path: Path | str) -> Model:
     """Read a model folder of either layout; every tensor must match and the parts must fit together.
 
     Raises:
         ModelError: no model is there, a file is damaged or missing, tensors do not match the configuration, or parts
             contradict each other.
     """
+    path = Path(path)
     if not path.is_dir():
         raise ModelError(
             f"there is no model folder {path}; give one made by cosytune, or a released CosyVoice 1 folder"

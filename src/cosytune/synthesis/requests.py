@@ -66,8 +66,8 @@ class Speech:
         """Wall time per second of speech (RTF); below 1 is faster than real time."""
         return sum(self.seconds_spent.values()) / self.seconds if self.seconds else float("inf")
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path | str) -> None:
         """Write the wave; the format follows the suffix (wav, flac, mp3, ogg)."""
         from cosytune.audio.files import write_wave
 
-        write_wave(path, self.wave, self.sample_rate)
+        write_wave(Path(path), self.wave, self.sample_rate)
