@@ -43,8 +43,9 @@ class DnsmosJudge:
 
     @cached_property
     def _model(self) -> Any:
-        package = load_package("speechmos.dnsmos", "pip install speechmos")
+        # First: speechmos imports it too, and would be named instead.
         runtime = load_package("onnxruntime", "pip install onnxruntime")
+        package = load_package("speechmos.dnsmos", "pip install speechmos")
         folder = Path(str(package.__file__)).parent / "dnsmos_models"
         primary, p808 = str(folder / "sig_bak_ovr.onnx"), str(folder / "model_v8.onnx")
         model = package.DNSMOS(primary, p808)
