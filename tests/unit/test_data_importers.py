@@ -23,7 +23,7 @@ def recording(path: Path, text: str | None, seconds: float = 0.5, suffix: str = 
 
 
 def dropped(imported: Imported) -> dict[str, str]:
-    return {line.id: line.reason for line in imported.ledger_lines if line.decision == "dropped"}
+    return {line.id: line.reason for line in imported.ledger.lines if line.decision == "dropped"}
 
 
 def test_a_plain_folder(tmp_path: Path) -> None:

@@ -151,7 +151,6 @@ def test_numbers_that_are_none_leave_a_gap(run: PartRun) -> None:
 
 def test_results_in_words_and_as_json() -> None:
     record = result()
-    assert record.beats_baseline() == {"ce": True}
     assert record.in_words() == "lm: ce 3.000 -> 1.000, below unigram 2.000 (40 steps, 0.1 min of audio seen)"
     stage = StageResult("tune", "start", "a", "b", 0, [record])
     assert StageResult.from_json(stage.to_json()) == stage

@@ -39,11 +39,6 @@ class Imported:
     ledger: Ledger
     layout: str
 
-    @property
-    def ledger_lines(self) -> tuple[LedgerLine, ...]:
-        """One line a clip found."""
-        return self.ledger.lines
-
 
 def import_recordings(
     folder: Path, *, language: str | None = None, shortest: float = 0.1, longest: float = 30.0

@@ -65,10 +65,6 @@ class PartResult:
         """The record that `dataclasses.asdict` and JSON made a plain value of."""
         return cls(**{**value, "skipped": [(step, list(ids)) for step, ids in value["skipped"]]})
 
-    def beats_baseline(self) -> dict[str, bool]:
-        """For every metric with a baseline: is the end value below it (all of them are losses)?"""
-        return {name: self.end[name] < value for name, value in self.baseline.items()}
-
     def in_words(self) -> str:
         """One line: metric, start, end and the trivial baseline it must stay below."""
         pieces = []
