@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from cosytune.models.lm import LM, config_from_released, from_released, lm_loss, to_released
+from cosytune.models.layers.decoding import StepwiseEncoder
+from cosytune.models.lm import GREEDY, LM, Decoder, config_from_released, from_released, lm_loss, to_released
 from tests.golden_fill import filled_input, filled_weights
-from tests.unit.lm_examples import FULL_SECTION
+from tests.unit.lm_examples import FULL_SECTION, make_job
 
 TEXT = torch.tensor([[50260, *range(10, 100, 10)]])
 SPEECH = torch.tensor([[5, 7, 11, 4095]])
@@ -57,9 +58,27 @@ def test_logits_whole_and_in_two_calls(lm: LM, rows: dict[str, Any]) -> None:
     logits = lm(TEXT, torch.tensor([10]), SPEECH, torch.tensor([4]), speaker).logits
     agree(logits, rows["v1llm.logits_full"])
     assert logits[0, -1].argmax() == 3039
-    first, cache = lm.step(lm.prefix(TEXT, speaker, SPEECH[:, :3]), lm.new_cache())
-    second, cache = lm.step(lm.embed_speech(SPEECH[:, 3:]), cache)
-    torch.testing.assert_close(torch.stack((first, second), 1), logits[:, -2:], atol=1e-5, rtol=0)
+    stepwise = StepwiseEncoder(lm.decoder)
+    cache = stepwise.new_cache()
+    first = stepwise.enter(list(lm.prefix(lm.encode_text(TEXT), speaker, SPEECH[:, :3])), cache)
+    second = stepwise.step(lm.embed_speech(SPEECH[:, 3]), cache)
+    torch.testing.assert_close(lm.head(torch.cat((first, second))), logits[0, -2:], atol=1e-5, rtol=0)
+
+
+def test_logits_of_the_decoder(lm: LM, rows: dict[str, Any]) -> None:
+    speaker = filled_input("in:spk", (1, 192))
+    logits = lm(TEXT, torch.tensor([10]), SPEECH, torch.tensor([4]), speaker).logits[0]
+    decoding = Decoder(lm, sampling=GREEDY).begin(rows=2)
+    # The same request twice, cut at another place: half of the text and of the speech may come as a prompt.
+    whole = make_job(TEXT[0], speaker[0], prompt_speech=SPEECH[0])
+    prompted = make_job(TEXT[0, 4:], speaker[0], prompt_text=TEXT[0, :4], prompt_speech=SPEECH[0, :2])
+    decoding.enter([whole, prompted])
+    assert decoding.jobs == [whole, prompted]
+    torch.testing.assert_close(decoding.scores, logits[[-1, -3]], atol=1e-4, rtol=0)
+    last = rows["v1llm.logits_full"]["last"]
+    torch.testing.assert_close(decoding.scores[0, -len(last) :], torch.tensor(last), atol=1e-4, rtol=0)
+    decoding.advance()
+    assert decoding.spoken(whole) == [3039]
 
 
 def test_training_loss(lm: LM, rows: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from cosytune.models.layers.encoder import EncoderConfig
-from cosytune.models.lm import LM, LMConfig, config_from_released, from_released
+from cosytune.models.lm import LM, Job, LMConfig, SamplingConfig, config_from_released, from_released, sample
 
 
 def encoder_section(width: int, heads: int, units: int, layers: int, **more: Any) -> dict[str, Any]:
@@ -67,3 +67,32 @@ def small_lm(seed: int = 0) -> LM:
         decoder=EncoderConfig(input=12, activation="relu", input_relu=True, **shape),
     )
     return LM(config).eval()
+
+
+NOTHING = torch.zeros(0, dtype=torch.int64)
+"""A prompt that is not there."""
+
+
+def make_job(text: torch.Tensor, speaker: torch.Tensor | None = None, **more: Any) -> Job:
+    """A job without a prompt, unless `more` has one."""
+    given: dict[str, Any] = {"prompt_text": NOTHING, "prompt_speech": NOTHING, "shortest": 0, "longest": 12}
+    return Job(text=text, speaker=speaker, **(given | more))
+
+
+@torch.no_grad()
+def recomputed(lm: LM, job: Job, sampling: SamplingConfig) -> tuple[list[int], list[torch.Tensor]]:
+    """Tokens of a job and the logits behind each, the end's included: everything is computed anew for every token."""
+    speaker = None if job.speaker is None else job.speaker[None]
+    encoded = lm.encode_text(torch.cat((job.prompt_text, job.text))[None])
+    generator = torch.Generator().manual_seed(job.seed)
+    tokens: list[int] = []
+    logits: list[torch.Tensor] = []
+    while len(tokens) < job.longest:
+        speech = torch.cat((job.prompt_speech, torch.tensor(tokens, dtype=torch.int64)))
+        logits.append(lm.head(lm.decoder(lm.prefix(encoded, speaker, speech[None]))[0, -1]))
+        forbid_end = len(tokens) < job.shortest
+        token = sample(logits[-1][None], [tokens], sampling, [generator], [forbid_end])[0]
+        if token == lm.end_token:
+            break
+        tokens.append(token)
+    return tokens, logits

@@ -13,9 +13,11 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from cosytune.models.folder import Model, TokenizerFile, network_of
+from cosytune.models.folder import Model, TokenizerFile
+from cosytune.models.loading import network_of
 from cosytune.models.sizes import family_size
 from cosytune.models.speech_tokenizer.config import FSQConfig
+from cosytune.models.voices import Voice
 from cosytune.text.tokenizers import SmallTokenizer
 
 NEEDS_WHISPER = pytest.mark.skipif(
@@ -157,7 +159,7 @@ def tiny_model(*voices: str) -> Model:
     parts = {}
     for name, config in family.parts(tokenizer.vocabulary_size).items():
         parts[name] = network_of(type(config)(**{**config.model_dump(), **changes[name]}))
-    vectors = {name: torch.randn(16) for name in voices}
+    vectors = {name: Voice(torch.randn(16)) for name in voices}
     file = TokenizerFile("small", tokenizer.to_bytes())
     return Model("tiny", "initial", family.clock, family.mel, parts, file, voices=vectors)
 

@@ -183,10 +183,10 @@ def test_errors_are_one_sentence_and_a_status(
 def test_every_kind_of_error_has_its_status(
     run: Any, monkeypatch: pytest.MonkeyPatch, error: BaseException, status: int, words: str
 ) -> None:
-    def fail(_: Path) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("cosytune.models.folder.read_model", fail)
+    monkeypatch.setattr("cosytune.models.inspection.inspect_model", fail)
     outcome = run("inspect", "m", "--json")
     assert outcome.status == status
     assert words in outcome.json["error"]
@@ -200,10 +200,10 @@ def test_statuses_tell_errors_apart() -> None:
 
 
 def test_a_fault_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_: Path) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("cosytune.models.folder.read_model", fail)
+    monkeypatch.setattr("cosytune.models.inspection.inspect_model", fail)
     monkeypatch.setattr(sys, "argv", ["cosytune", "inspect", "m"])
     with pytest.raises(ZeroDivisionError):
         main()
@@ -221,6 +221,24 @@ def test_inspect(run: Any, model: Path) -> None:
     assert value["voices"] == ["ada"]
     assert set(value["parts"]) == {"speech_tokenizer", "speaker_encoder", "lm", "flow", "vocoder"}
     assert value["clock"]["sample_rate"] == 16_000
+    assert value["checks"] == []
+
+
+def test_inspect_verifies(run: Any, model: Path, tmp_path: Path) -> None:
+    sound = run("inspect", model, "--verify")
+    assert sound.status == 0
+    assert "sound: weights of lm: all finite" in sound.out
+    broken = tiny_model("ada")
+    broken.part("lm").head.bias.data[0] = float("nan")
+    write_model(broken, tmp_path / "broken")
+    assert run("inspect", tmp_path / "broken").status == 0
+    wrong = run("inspect", tmp_path / "broken", "--verify", "--json")
+    assert wrong.status == 4
+    assert not wrong.json["sound"]
+    assert (
+        "WRONG: weights of lm: NaN or infinite numbers in 1 tensors: head.bias"
+        in run("inspect", tmp_path / "broken", "--verify").out
+    )
 
 
 @NEEDS_WHISPER

@@ -1,18 +1,19 @@
-"""Euler steps, guidance, noise and batches of unequal utterances."""
+"""Steps, guidance, noise and batches of unequal utterances."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
 from torch import Tensor
 
 from cosytune.errors import InputError
-from cosytune.models.flow.solver import integrate, starting_noise, synthesise, time_steps
+from cosytune.models.flow.solver import SolverConfig, integrate, starting_noise, synthesise, time_steps
 from cosytune.models.layers.masks import length_mask
+from cosytune.models.layers.noise import NoiseTape
 from tests.unit.flow_models import TINY, tiny_flow
 
 BINS = TINY.mel_bins
@@ -44,7 +45,7 @@ def test_the_steps_add_up_to_euler_on_a_known_field(monkeypatch: pytest.MonkeyPa
     noise, *rest = conditions(1, 3)
     times = [1 - math.cos(k / 4 * math.pi / 2) for k in range(5)]
     shrink = math.prod(1 - (after - before) for before, after in itertools.pairwise(times))
-    torch.testing.assert_close(integrate(flow, noise, *rest, steps=4), noise * shrink)
+    torch.testing.assert_close(integrate(flow, noise, *rest, SolverConfig(4)), noise * shrink)
 
 
 def test_guidance_moves_away_from_the_unconditioned_velocity(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,18 +58,65 @@ def test_guidance_moves_away_from_the_unconditioned_velocity(monkeypatch: pytest
     monkeypatch.setattr(flow.estimator, "forward", velocity)
     noise, mask, mu, speaker, condition = conditions(2, 3)
     told = 1.0 + mu + speaker[:, :, None] + condition
-    guided = integrate(flow, noise, mask, mu, speaker, condition, steps=1)
+    guided = integrate(flow, noise, mask, mu, speaker, condition, SolverConfig(1))
     torch.testing.assert_close(guided, noise + 1.7 * told - 0.7)
-    plain = integrate(flow, noise, mask, mu, speaker, condition, steps=1, guidance=0.0)
+    plain = integrate(flow, noise, mask, mu, speaker, condition, SolverConfig(1, guidance=0.0))
     torch.testing.assert_close(plain, noise + told)
-    assert seen == [4, 2]
+    early = integrate(flow, noise, mask, mu, speaker, condition, SolverConfig(2, guidance_until=0.1))
+    step = 1 - math.cos(math.pi / 4)
+    torch.testing.assert_close(early, noise + step * (1.7 * told - 0.7) + (1 - step) * told)
+    assert seen == [4, 2, 4, 2]
 
 
-def test_more_steps_come_closer_to_the_solution() -> None:
+@pytest.mark.parametrize("method", ["euler", "adams"])
+def test_more_steps_come_closer_to_the_solution(method: Literal["euler", "adams"]) -> None:
     flow, inputs = tiny_flow(), conditions(1, 4)
-    fine = integrate(flow, *inputs, steps=100)
-    errors = [(integrate(flow, *inputs, steps=steps) - fine).abs().mean().item() for steps in (2, 8, 32)]
+    fine = integrate(flow, *inputs, SolverConfig(100))
+    errors = [
+        (integrate(flow, *inputs, SolverConfig(steps, method)) - fine).abs().mean().item() for steps in (2, 8, 32)
+    ]
     assert errors[0] > errors[1] > errors[2]
+
+
+@pytest.mark.parametrize(("method", "order"), [("euler", 1), ("adams", 2)])
+def test_the_error_falls_with_the_order_of_the_method(
+    monkeypatch: pytest.MonkeyPatch, method: Literal["euler", "adams"], order: int
+) -> None:
+    """dx/dt = -x from 1 ends at 1 / e; twice the steps leave 1 / 2^order of the error."""
+    flow = tiny_flow()
+    monkeypatch.setattr(flow.estimator, "forward", lambda x, *_: -x)
+    _, *rest = conditions(1, 3)
+
+    def error(steps: int) -> float:
+        end = integrate(flow, torch.ones(1, BINS, 3), *rest, SolverConfig(steps, method))
+        return abs(end[0, 0, 0].item() - math.exp(-1))
+
+    assert error(10) / error(20) == pytest.approx(2**order, rel=0.15)
+
+
+def test_a_step_that_stops_guiding_forgets_the_guided_velocity(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A constant field is followed exactly, so what is left of the guided steps shows."""
+    flow = tiny_flow()
+    monkeypatch.setattr(flow.estimator, "forward", lambda x, mask, mu, *_: 1.0 + mu)
+    noise, mask, mu, speaker, condition = conditions(1, 3)
+    made = integrate(flow, noise, mask, mu, speaker, condition, SolverConfig(4, "adams", guidance_until=0.2))
+    share = 1 - math.cos(2 / 4 * math.pi / 2)  # two of four steps begin before 0.2
+    torch.testing.assert_close(made, noise + 1.0 + mu + share * 0.7 * mu)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"steps": 0}, "asked for 0 steps; give 1 or more"),
+        ({"method": "heun"}, "no solver 'heun'; methods are euler, adams"),
+        ({"guidance": -0.1}, "guidance was set to -0.1; give 0"),
+        ({"guidance": math.nan}, "guidance was set to nan"),
+        ({"guidance_until": 1.5}, "until time 1.5; give 0 .never. to 1"),
+    ],
+)
+def test_a_solver_that_cannot_be_is_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        SolverConfig(**values)
 
 
 def request(rows: int, tokens: int, prompt_tokens: int, prompt_frames: int, frames: int) -> dict[str, Any]:
@@ -86,10 +134,10 @@ def request(rows: int, tokens: int, prompt_tokens: int, prompt_frames: int, fram
 
 def test_equal_lengths_make_a_batch_of_singles() -> None:
     flow, batch = tiny_flow(), request(2, 45, 6, 10, 77)
-    together = synthesise(flow, **batch, steps=3)
+    together = synthesise(flow, **batch, solver=SolverConfig(3))
     assert together.shape == (2, BINS, 77)
     alone: dict[str, Any] = {name: value[1:] if isinstance(value, Tensor) else value for name, value in batch.items()}
-    torch.testing.assert_close(synthesise(flow, **alone, steps=3), together[1:], atol=1e-4, rtol=0.0)
+    torch.testing.assert_close(synthesise(flow, **alone, solver=SolverConfig(3)), together[1:], atol=1e-4, rtol=0.0)
 
 
 def test_unequal_lengths_make_a_batch_of_singles() -> None:
@@ -102,7 +150,7 @@ def test_unequal_lengths_make_a_batch_of_singles() -> None:
     together = synthesise(
         flow,
         **{**batch, "frames": torch.tensor(frames)},
-        steps=3,
+        solver=SolverConfig(3),
         token_lengths=torch.tensor(tokens),
         prompt_token_lengths=torch.tensor(prompts),
         prompt_frame_lengths=torch.tensor(prompt_frames),
@@ -117,53 +165,43 @@ def test_unequal_lengths_make_a_batch_of_singles() -> None:
             frames[row],
             frames_per_token=RATIO,
             noise=batch["noise"][row : row + 1, :, : totals[row]],
-            steps=3,
+            solver=SolverConfig(3),
         )
         torch.testing.assert_close(together[row : row + 1, :, : frames[row]], alone, atol=1e-4, rtol=0.0)
         assert together[row, :, frames[row] :].abs().sum() == 0
 
 
-def without_noise(batch: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in batch.items() if name != "noise"}
+def test_a_prompt_of_any_proportion_is_spoken_on() -> None:
+    """Streaming prompts with a voice and with speech of its own, whose lengths follow no ratio."""
+    flow, batch = tiny_flow(), request(2, 30, 37, 64, 51)
+    assert synthesise(flow, **batch, solver=SolverConfig(2)).shape == (2, BINS, 51)
+    lengths = {
+        "token_lengths": torch.tensor([30, 7]),
+        "prompt_token_lengths": torch.tensor([12, 37]),
+        "prompt_frame_lengths": torch.tensor([64, 3]),
+        "frames": torch.tensor([20, 51]),
+    }
+    batch["noise"] = batch["noise"][:, :, :84]
+    made = synthesise(flow, **{**batch, **lengths}, solver=SolverConfig(2))
+    assert made.shape == (2, BINS, 51)
+    assert made.isfinite().all()
+    assert made[0, :, 20:].abs().sum() == 0
 
 
-def test_a_generator_alone_decides_the_noise() -> None:
-    flow, batch = tiny_flow(), without_noise(request(1, 8, 0, 0, 13))
-
-    def speak(seed: int) -> Tensor:
-        return synthesise(flow, **batch, generator=torch.Generator().manual_seed(seed), steps=2)
-
-    torch.manual_seed(0)
-    first = speak(4)
-    state = torch.get_rng_state()
-    assert torch.equal(first, speak(4))
-    assert not torch.equal(first, speak(5))
-    assert torch.equal(state, torch.get_rng_state())
-
-
-def test_noise_of_one_row_is_the_global_generators_noise() -> None:
-    torch.manual_seed(1986)
-    expected = torch.randn(1, 80, 103)
-    assert torch.equal(starting_noise([103], 80, torch.Generator().manual_seed(1986)), expected)
-
-
-def test_a_generator_per_row_makes_rows_independent_of_their_batch() -> None:
-    def seeded(*seeds: int) -> list[torch.Generator]:
-        return [torch.Generator().manual_seed(seed) for seed in seeds]
-
-    batch = starting_noise([5, 9, 7], 4, seeded(1, 2, 3))
-    assert torch.equal(batch[2:, :, :7], starting_noise([7], 4, seeded(3)))
+def test_noise_is_read_from_each_rows_own_tape() -> None:
+    batch = starting_noise([5, 9, 7], [NoiseTape(4, seed) for seed in (1, 2, 3)])
+    assert batch.shape == (3, 4, 9)
+    assert torch.equal(batch[2:, :, :7], starting_noise([7], [NoiseTape(4, 3)]))
     assert batch[0, :, 5:].abs().sum() == 0
-    with pytest.raises(InputError, match="2 generators for 3 utterances"):
-        starting_noise([5, 9, 7], 4, seeded(1, 2))
+    tape = NoiseTape(4, 2)
+    pieces = [starting_noise([frames], [tape]) for frames in (2, 7)]
+    assert torch.equal(batch[1:2], torch.cat(pieces, dim=2))
 
 
-@pytest.mark.parametrize("both", [True, False])
-def test_noise_and_generator_exclude_each_other(both: bool) -> None:
-    batch = request(1, 8, 0, 0, 13)
-    arguments = {**batch, "generator": torch.Generator()} if both else without_noise(batch)
-    with pytest.raises(InputError, match="exactly one of `noise` and `generator`"):
-        synthesise(tiny_flow(), **arguments)
+@pytest.mark.parametrize("tapes", [[], [NoiseTape(4, 1)], [NoiseTape(4, 1), NoiseTape(5, 1)]])
+def test_a_tape_too_few_or_of_another_width_is_refused(tapes: list[NoiseTape]) -> None:
+    with pytest.raises(InputError, match="for 2 utterances: give each utterance one, all as wide as the mel"):
+        starting_noise([5, 9], tapes)
 
 
 def test_noise_must_cover_prompt_and_speech() -> None:
@@ -192,7 +230,7 @@ def test_the_prompt_reaches_the_estimator_and_is_cut_off(monkeypatch: pytest.Mon
         return real(x, mask, mu, t, speaker, condition)
 
     monkeypatch.setattr(flow.estimator, "forward", watch)
-    mel = synthesise(flow, **batch, steps=1)
+    mel = synthesise(flow, **batch, solver=SolverConfig(1))
     assert mel.shape == (1, BINS, 13)
     assert torch.equal(seen[0][:1, :, :5], batch["prompt_mel"])
     assert seen[0][:1, :, 5:].abs().sum() == 0
@@ -203,6 +241,6 @@ def test_a_mask_keeps_padding_out_of_the_integration() -> None:
     flow = tiny_flow()
     noise, _, mu, speaker, condition = conditions(1, 10)
     mask = length_mask(torch.tensor([7]), 10)
-    padded = integrate(flow, noise, mask, mu, speaker, condition, steps=3)[:, :, :7]
-    alone = integrate(flow, noise[:, :, :7], mask[:, :7], mu[:, :, :7], speaker, condition[:, :, :7], steps=3)
+    padded = integrate(flow, noise, mask, mu, speaker, condition, SolverConfig(3))[:, :, :7]
+    alone = integrate(flow, noise[:, :, :7], mask[:, :7], mu[:, :, :7], speaker, condition[:, :, :7], SolverConfig(3))
     torch.testing.assert_close(padded, alone, atol=1e-5, rtol=0.0)

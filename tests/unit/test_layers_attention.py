@@ -47,6 +47,19 @@ def test_attention_is_the_formula(chunk: int) -> None:
         torch.testing.assert_close(got, by_hand(attention, x, visible), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("queries", [1, 3, 7])
+@torch.no_grad()
+def test_the_last_queries_alone_get_what_they_get_together(queries: int) -> None:
+    attention = RelativeAttention(8, 2)
+    x = torch.randn(2, 7, 8)
+    visible, table = chunk_mask(7, 1), sinusoid_table(6, 0, 8, x)
+    query, key, value = attention.project(x)
+    got = attention.attend(
+        query[:, :, -queries:], key, value, attention.project_positions(table), visible[None, None, -queries:]
+    )
+    torch.testing.assert_close(got, attention(x, table, visible)[:, -queries:], atol=1e-6, rtol=0)
+
+
 def test_a_query_that_sees_nothing_gets_zero_and_finite_gradients() -> None:
     attention = RelativeAttention(8, 2)
     x = torch.randn(1, 4, 8, requires_grad=True)

@@ -5,7 +5,6 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from cosytune.models.layers import encoder as encoder_module
 from cosytune.models.layers.encoder import EncoderConfig, RelativeEncoder
 from cosytune.models.layers.masks import length_mask
 
@@ -14,12 +13,6 @@ def build(chunk: int, **more: object) -> RelativeEncoder:
     torch.manual_seed(0)
     sizes = {"input": 6, "width": 16, "heads": 4, "feed_forward": 20, "layers": 2, "chunk": chunk} | more
     return RelativeEncoder(EncoderConfig.model_validate(sizes)).eval()
-
-
-def first_position(encoder: RelativeEncoder) -> nn.Linear:
-    layer = encoder.get_submodule("layers.0.attention.position")
-    assert isinstance(layer, nn.Linear)
-    return layer
 
 
 @pytest.mark.parametrize("chunk", [0, 1, 4])
@@ -52,54 +45,6 @@ def test_how_far_back_a_change_reaches(chunk: int, first_changed: int) -> None:
     assert difference[first_changed:].gt(1e-6).all()
 
 
-@pytest.mark.parametrize("cut", range(1, 11))
-def test_cached_equals_full_for_every_cut(cut: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoder_module, "FIRST_CAPACITY", 2)  # so that the buffers grow on the way
-    encoder = build(1, input_relu=True, activation="relu")
-    x = torch.randn(2, 11, 6)
-    cache = encoder.new_cache()
-    pieces = [encoder.forward_cached(x[:, :cut], cache)[0]]
-    pieces += [encoder.forward_cached(x[:, i : i + 1], cache)[0] for i in range(cut, 11)]
-    torch.testing.assert_close(torch.cat(pieces, 1), encoder(x), atol=1e-5, rtol=0)
-    assert cache.length == 11 <= cache.capacity
-
-
-def test_cached_in_blocks_equals_full() -> None:
-    encoder = build(1)
-    x = torch.randn(1, 300, 6)  # beyond the first capacity
-    cache = encoder.new_cache()
-    pieces = [encoder.forward_cached(block, cache)[0] for block in x.split(70, dim=1)]
-    torch.testing.assert_close(torch.cat(pieces, 1), encoder(x), atol=1e-5, rtol=0)
-
-
-def test_positions_are_kept_by_the_cache_not_by_the_module() -> None:
-    encoder = build(1)
-    before = set(encoder.state_dict())
-    encoder.forward_cached(torch.randn(1, 3, 6), encoder.new_cache())
-    assert set(encoder.state_dict()) == before
-    assert not list(encoder.buffers())
-    x = torch.randn(1, 3, 6)
-    with torch.no_grad():
-        first_position(encoder).weight += 0.5  # a stale table would show
-    fresh = encoder.forward_cached(x, encoder.new_cache())[0]
-    torch.testing.assert_close(fresh, encoder(x), atol=1e-5, rtol=0)
-
-
-def test_a_table_row_is_projected_once_per_run() -> None:
-    encoder = build(1)
-    rows: list[int] = []
-    first_position(encoder).register_forward_hook(lambda module, inputs, output: rows.append(len(output)))
-    cache = encoder.new_cache()
-    for _ in range(300):
-        encoder.forward_cached(torch.randn(1, 1, 6), cache)
-    assert rows == [256, 256]
-
-
-def test_only_causal_encoders_run_step_by_step() -> None:
-    with pytest.raises(ValueError, match="this one has chunk 4"):
-        build(4).new_cache()
-
-
 @pytest.mark.parametrize("chunk", [0, 1])
 def test_bfloat16_autocast_stays_near_float32(chunk: int) -> None:
     encoder = build(chunk)
@@ -113,19 +58,6 @@ def test_bfloat16_autocast_stays_near_float32(chunk: int) -> None:
     assert (rough.float() - exact).abs().max() < 0.1
 
 
-def test_cached_decoding_works_in_autocast_and_in_bfloat16() -> None:
-    encoder = build(1)
-    x = torch.randn(1, 6, 6)
-    exact = encoder(x)
-    for convert in (False, True):
-        if convert:
-            encoder, x = encoder.bfloat16(), x.bfloat16()
-        cache = encoder.new_cache()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=not convert):
-            out = torch.cat([encoder.forward_cached(piece, cache)[0] for piece in x.split(2, dim=1)], dim=1)
-        assert (out.float() - exact).abs().max() < 0.1
-
-
 def test_dropout_reaches_input_positions_and_attention() -> None:
     x = torch.randn(1, 8, 6)
     for name in ("dropout", "position_dropout", "attention_dropout"):
@@ -134,6 +66,15 @@ def test_dropout_reaches_input_positions_and_attention() -> None:
         assert torch.equal(encoder(x), encoder(x))
         encoder.train()
         assert not torch.equal(encoder(x), encoder(x)), name
+
+
+@torch.no_grad()
+def test_sinusoids_are_made_on_demand_and_not_kept() -> None:
+    encoder = build(1)
+    before = set(encoder.state_dict())
+    assert encoder(torch.randn(1, 700, 6)).isfinite().all()
+    assert set(encoder.state_dict()) == before
+    assert not list(encoder.buffers())
 
 
 def test_norms_keep_their_constants() -> None:

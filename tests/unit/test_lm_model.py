@@ -55,15 +55,16 @@ def test_a_batch_equals_its_rows(sizes: list[tuple[int, int]], with_speaker: boo
 
 
 @torch.no_grad()
-def test_prefix_and_steps_give_the_teacher_forced_logits() -> None:
-    text, text_lengths, speech, speech_lengths, speaker = batch([5], [8])
-    full = LMODEL(text, text_lengths, speech, speech_lengths, speaker).logits[0]
-    cache = LMODEL.new_cache()
-    logits, cache = LMODEL.step(LMODEL.prefix(text, speaker, speech[:, :3]), cache)
-    for k in range(3, 8):
-        torch.testing.assert_close(logits[0], full[2 + 5 + k], atol=1e-5, rtol=0)
-        logits, cache = LMODEL.step(LMODEL.embed_speech(speech[:, k : k + 1]), cache)
-    torch.testing.assert_close(logits[0], full[-1], atol=1e-5, rtol=0)
+@pytest.mark.parametrize("with_speaker", [False, True])
+@pytest.mark.parametrize("spoken", [0, 3, 8])
+def test_what_the_decoder_makes_of_the_prefix_are_the_teacher_forced_logits(with_speaker: bool, spoken: int) -> None:
+    text, text_lengths, speech, speech_lengths, vector = batch([5], [8])
+    speaker = vector if with_speaker else None
+    full = LMODEL(text, text_lengths, speech, speech_lengths, speaker).logits
+    prefix = LMODEL.prefix(LMODEL.encode_text(text), speaker, speech[:, :spoken])
+    assert prefix.shape == (1, (2 if with_speaker else 1) + 5 + 1 + spoken, 12)
+    logits = LMODEL.head(LMODEL.decoder(prefix))
+    torch.testing.assert_close(logits, full[:, : prefix.shape[1]], atol=1e-5, rtol=0)
 
 
 @torch.no_grad()
@@ -86,9 +87,10 @@ def test_without_a_speaker_the_position_is_absent_and_everything_shifts() -> Non
     silent = LMODEL(text, text_lengths, speech, speech_lengths, None)
     assert silent.logits.shape[1] == spoken.logits.shape[1] - 1
     assert torch.equal(silent.targets, spoken.targets[:, 1:])
-    assert LMODEL.prefix(text[:1], None, speech[:1, :0]).shape[1] == 1 + 4 + 1
-    prefix = LMODEL.prefix(text[:1], speaker[:1], speech[:1, :0])
-    torch.testing.assert_close(prefix[:, 2:], LMODEL.prefix(text[:1], None, speech[:1, :0])[:, 1:])
+    encoded = LMODEL.encode_text(text[:1])
+    without = LMODEL.prefix(encoded, None, speech[:1, :0])
+    assert without.shape[1] == 1 + 4 + 1
+    torch.testing.assert_close(LMODEL.prefix(encoded, speaker[:1], speech[:1, :0])[:, 2:], without[:, 1:])
 
 
 @torch.no_grad()

@@ -7,7 +7,8 @@ import torch
 
 from cosytune.errors import InputError
 from cosytune.models.agreement import check_agreement
-from cosytune.models.folder import Model, TokenizerFile, network_of
+from cosytune.models.folder import Model, TokenizerFile
+from cosytune.models.loading import network_of
 from cosytune.models.sizes import SIZES, family_size
 
 

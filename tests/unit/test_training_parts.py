@@ -18,7 +18,8 @@ from cosytune.data.corpus import Corpus
 from cosytune.data.features import Features, FeatureStore
 from cosytune.data.manifest import Utterance
 from cosytune.errors import DataError
-from cosytune.models.folder import Model, TokenizerFile, network_of, read_model
+from cosytune.models.folder import Model, TokenizerFile, read_model
+from cosytune.models.loading import network_of
 from cosytune.models.speech_tokenizer.config import VQConfig
 from cosytune.models.speech_tokenizer.loss import BLANK_GRID
 from cosytune.models.vocoder.config import DiscriminatorConfig, Resolution

@@ -15,7 +15,8 @@ from cosytune.data.prepare import prepare_corpus
 from cosytune.data.synthesised import make_voices, synthesise_corpus
 from cosytune.errors import CosytuneError, DataError, InputError, ModelError, TrainingError
 from cosytune.files import hash_json, lock
-from cosytune.models.folder import TokenizerFile, hash_part, read_model, write_model
+from cosytune.models.folder import TokenizerFile, read_model, write_model
+from cosytune.models.model import hash_part
 from cosytune.models.sizes import SIZES
 from cosytune.text.tokenizers import SmallTokenizer, load_tokenizer
 from cosytune.training import stages as stages_module
@@ -100,7 +101,7 @@ def test_voices_come_with_sft_and_stay(family: dict[str, StagePlan], toy_corpus:
     new = {clip.speaker for clip in tuning_corpus.utterances()}
     assert (set(base.voices), set(sft.voices), set(tuned.voices)) == (set(), speakers, speakers | new)
     assert len(new) == 1 and not new & speakers
-    assert all(torch.equal(vector, tuned.voices[name]) for name, vector in sft.voices.items())
+    assert all(torch.equal(voice.vector, tuned.voices[name].vector) for name, voice in sft.voices.items())
 
 
 def test_a_new_speaker_encoder_ends_the_old_voices(

@@ -1,4 +1,4 @@
-"""The vocoder: recorded numbers at two sizes, geometry, folding, devices and modes."""
+"""The vocoder: recorded numbers at two sizes, geometry, devices and modes."""
 
 from __future__ import annotations
 
@@ -165,18 +165,6 @@ def test_overflowing_magnitudes_keep_gradients_finite() -> None:
     wave.square().mean().backward()
     assert wave.isfinite().all()
     assert all(p.grad.isfinite().all() for p in vocoder.parameters() if p.grad is not None)
-
-
-def test_folding_keeps_the_wave_and_drops_the_norms() -> None:
-    vocoder, mel = tiny(), random_mel(1, 5)
-    before = vocoder(mel, torch.Generator().manual_seed(0))
-    with torch.inference_mode():
-        vocoder.remove_weight_norm()
-    vocoder.remove_weight_norm()
-    assert not any("parametrizations" in name for name in vocoder.state_dict())
-    after = vocoder(mel, torch.Generator().manual_seed(0))
-    torch.testing.assert_close(after, before, atol=1e-6, rtol=0)
-    after.mean().backward()
 
 
 def test_training_after_inference_mode() -> None:

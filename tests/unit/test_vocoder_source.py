@@ -66,6 +66,19 @@ def test_phase_is_the_running_sum_of_frequency(values: list[float], harmonics: i
     np.testing.assert_allclose(sines[0].double().numpy(), expected, atol=1e-5)
 
 
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.floats(0, 900, width=32), min_size=2, max_size=60), st.integers(0, 60))
+def test_phase_goes_on_where_the_samples_before_ended(values: list[float], cut: int) -> None:
+    source, f0 = make_source(), torch.tensor([values, values[::-1]])
+    noise, phases = torch.randn(2, len(values), 9), torch.zeros(2, 9)
+    whole = source(f0, phases=phases, noise=noise)
+    first = source(f0[:, :cut], phases=phases, noise=noise[:, :cut])
+    second = source(f0[:, cut:], phases=phases, noise=noise[:, cut:], turns=first.turns)
+    joined = torch.cat((first.excitation, second.excitation), dim=-1)
+    torch.testing.assert_close(joined, whole.excitation, atol=1e-6, rtol=0)
+    assert torch.equal(second.turns, whole.turns)
+
+
 def test_noise_is_small_where_voiced_and_large_elsewhere() -> None:
     source = make_source(16_000, harmonics=0)
     with torch.no_grad():

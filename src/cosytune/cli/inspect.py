@@ -7,40 +7,23 @@ from pathlib import Path
 import typer
 
 from cosytune.cli.output import print_result
+from cosytune.errors import ModelError
 
 __all__ = ["command"]
 
 
 def command(
     model: Path = typer.Argument(..., help="Model folder, cosytune's own or a released CosyVoice 1 one."),
+    verify: bool = typer.Option(
+        False, "--verify", help="Also read every file, look at every weight and try the front ends; status 4 if wrong."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
 ) -> None:
-    """List the parts, sizes, rates, voices and lineage of a model folder."""
-    from cosytune.models.folder import read_model
+    """Say what a model is and how we know: kind, parts, sizes, voices, memory, what it can and cannot do."""
+    from cosytune.models.inspection import inspect_model
+    from cosytune.models.inspection_words import in_words
 
-    found = read_model(model)
-    sizes = found.parameters()
-    lines = [
-        f"{found.name} (stage: {found.stage})",
-        f"  {found.clock.sample_rate} Hz, {found.clock.token_rate} speech tokens/s, "
-        f"{found.mel.bins} mel bins, hop {found.mel.hop}",
-        *(f"  {part}: {count:,} parameters" for part, count in sizes.items()),
-        *(f"  {part}: {file.name}{'' if file.is_file() else ' (missing)'}" for part, file in found.onnx.items()),
-        f"  text tokenizer: {found.tokenizer.kind}",
-        f"  voices: {', '.join(sorted(found.voices)) or 'none'}",
-        *(
-            f"  came through: {entry.get('stage', '?')} on corpus {str(entry.get('corpus_hash', '?'))[:12]}"
-            for entry in found.lineage
-        ),
-    ]
-    value = {
-        "name": found.name,
-        "stage": found.stage,
-        "clock": vars(found.clock),
-        "parts": sizes,
-        "onnx": {part: {"file": str(file), "present": file.is_file()} for part, file in found.onnx.items()},
-        "text_tokenizer": found.tokenizer.kind,
-        "voices": sorted(found.voices),
-        "lineage": found.lineage,
-    }
-    print_result(value, "\n".join(lines), as_json=as_json)
+    found = inspect_model(model, verify=verify)
+    print_result(found.to_json(), in_words(found), as_json=as_json)
+    if not found.sound:
+        raise typer.Exit(ModelError.exit_status)

@@ -1,12 +1,17 @@
-"""`cosytune say`: speak a text with a named voice or the voice of a recording."""
+"""`cosytune say`: speak a text, convert a recording, keep a voice, or speak a whole file of requests."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from cosytune.cli.output import print_result
+
+if TYPE_CHECKING:
+    from cosytune.synthesis.requests import Request, Speech
+    from cosytune.synthesis.synthesiser import Synthesiser
 
 __all__ = ["command"]
 
@@ -17,55 +22,183 @@ def command(
     voice: str = typer.Option(None, "--voice", "-v", help="A named voice of the model."),
     prompt_wav: Path = typer.Option(None, "--prompt-wav", help="A recording whose voice is taken instead."),
     prompt_text: str = typer.Option(None, "--prompt-text", help="What is said in the recording (zero-shot)."),
-    file: Path = typer.Option(None, "--file", "-f", help="Read the text from a UTF-8 file."),
-    output: Path = typer.Option(Path("speech.wav"), "--output", "-o", help="wav, flac, mp3 or ogg."),
+    instruct: str = typer.Option(None, "--instruct", help="How to say it, in words (instruct models)."),
+    convert: Path = typer.Option(None, "--convert", help="A recording to be said again by the voice."),
+    file: Path = typer.Option(None, "--file", "-f", help="Read the text from a UTF-8 file of any length."),
+    batch: Path = typer.Option(None, "--batch", help="Speak a file of requests, one JSON object a line."),
+    output: Path = typer.Option(
+        None, "--output", "-o", help="wav, flac, mp3 or ogg; a folder with --batch; - streams 16-bit PCM to stdout."
+    ),
+    audio_format: str = typer.Option("wav", "--format", help="Of the recordings of --batch."),
+    save_voice: str = typer.Option(None, "--save-voice", help="Keep the prompt's voice in the model under this name."),
     language: str = typer.Option(None, "--language", help="Code of the text, for reading numbers; guessed without it."),
+    speed: float = typer.Option(1.0, "--speed", help="0.5 (slow) to 2 (fast)."),
     seed: int = typer.Option(0, "--seed", min=0, help="The same seed gives the same speech."),
+    precision: str = typer.Option("float32", "--precision", help="float32, or bfloat16: faster, not quite the same."),
+    device: str = typer.Option("cpu", "--device", help="cpu, or cuda where a GPU is."),
+    rows: int = typer.Option(16, "--rows", min=1, help="Sentences decoded at once."),
+    steps: int = typer.Option(10, "--steps", min=1, help="Steps of the flow: fewer are faster and rougher."),
+    retries: int = typer.Option(2, "--retries", min=0, help="Further tries for a sentence that goes wrong."),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
 ) -> None:
-    """Speak a text with a named voice or the voice of a recording."""
-    from cosytune.audio.files import FORMATS, read_wave
-    from cosytune.cli.output import progress
+    """Speak a text, convert a recording, or speak a whole file of requests."""
     from cosytune.errors import InputError
+    from cosytune.models.flow.solver import SolverConfig
     from cosytune.models.folder import read_model
+    from cosytune.synthesis.guards import GuardConfig
     from cosytune.synthesis.requests import Request
     from cosytune.synthesis.synthesiser import Synthesiser
 
-    if output.suffix.lower().removeprefix(".") not in FORMATS:
-        raise InputError(f"--output {output} must end in one of {', '.join(f'.{name}' for name in FORMATS)}")
-    if (voice is None) == (prompt_wav is None):
-        raise InputError("give either --voice NAME or --prompt-wav FILE; cosytune inspect lists a model's voices")
-    if prompt_text is not None and prompt_wav is None:
-        raise InputError("--prompt-text says what is said in --prompt-wav; give that recording, or leave the text out")
-    words = _text(text, file)
-    wave, rate = read_wave(prompt_wav) if prompt_wav is not None else (None, None)
-    request = Request(words, voice, wave, rate, prompt_text, language, seed, "say")
+    def synthesiser() -> Synthesiser:
+        return Synthesiser(
+            read_model(model),
+            precision=precision,  # type: ignore[arg-type]
+            device=device,
+            solver=SolverConfig(steps=steps),
+            guards=GuardConfig(retries=retries),
+            rows=rows,
+        )
+
+    if batch is not None:
+        given = (text, voice, prompt_wav, prompt_text, instruct, convert, file, save_voice, language)
+        if any(each is not None for each in given):
+            raise InputError("--batch brings its own requests; put text, voice and the rest into its lines")
+        if output is None:
+            raise InputError("--batch needs a folder for its recordings: give --output FOLDER")
+        settings = {"precision": precision, "device": device, "steps": steps, "retries": retries}
+        _batch(synthesiser, model, batch, output, audio_format, settings, as_json)
+        return
+    output = output or Path("speech.wav")
+    _check_output(output)
+    prompt, prompt_rate = _recording(prompt_wav)
+    source, source_rate = _recording(convert)
+    request = Request(
+        text="" if convert is not None and text is None and file is None else _text(text, file),
+        voice=voice,
+        prompt_wave=prompt,
+        prompt_rate=prompt_rate,
+        prompt_text=prompt_text,
+        language=language,
+        seed=seed,
+        name="say",
+        instruct=instruct,
+        source_wave=source,
+        source_rate=source_rate,
+        speed=speed,
+    )
+    _ = request.mode  # a contradiction is told before a model is read
+    ready = synthesiser()
+    if save_voice is not None:
+        _save_voice(ready, request, model, save_voice)
+    if str(output) == "-":
+        _stream(ready, request)
+        return
+    speech = _spoken(ready, request)
+    speech.save(output)
+    _report(speech, output, as_json)
+
+
+def _check_output(output: Path) -> None:
+    from cosytune.audio.files import FORMATS
+    from cosytune.errors import InputError
+
+    if str(output) != "-" and output.suffix.lower().removeprefix(".") not in FORMATS:
+        raise InputError(f"--output {output} must end in one of {', '.join(f'.{name}' for name in FORMATS)}, or be -")
+
+
+def _recording(path: Path | None) -> tuple[Any, int | None]:
+    from cosytune.audio.files import read_wave
+
+    return (None, None) if path is None else read_wave(path)
+
+
+def _spoken(synthesiser: Synthesiser, request: Request) -> Speech:
+    from cosytune.cli.output import progress
+
     with progress() as bars:
-        synthesiser = Synthesiser(read_model(model))
 
         def moved(done: int, total: int) -> None:
             if not done:
                 bars.start("speaking", total)
             bars.move("speaking", done)
 
-        speech = synthesiser.speak(request, moved)
-    speech.save(output)
-    cut = sum(not ended for ended in speech.ended)
-    note = f"; {cut} of {len(speech.pieces)} sentences ran into the length limit" if cut else ""
-    print_result(
-        {
-            "output": str(output),
-            "seconds": round(speech.seconds, 3),
-            "sample_rate": speech.sample_rate,
-            "pieces": speech.pieces,
-            "tokens": [len(tokens) for tokens in speech.tokens],
-            "ended": speech.ended,
-            "seconds_spent": {part: round(spent, 3) for part, spent in speech.seconds_spent.items()},
-            "real_time_factor": round(speech.real_time_factor, 3),
-        },
-        f"{output}: {speech.seconds:.2f} s of speech, real-time factor {speech.real_time_factor:.2f}{note}",
-        as_json=as_json,
-    )
+        return synthesiser.speak(request, moved)
+
+
+def _report(speech: Speech, output: Path, as_json: bool) -> None:
+    from cosytune.synthesis.batch import describe
+
+    lines = [
+        f"{output}: {speech.seconds:.2f} s of speech ({speech.mode}), real-time factor {speech.real_time_factor:.2f}",
+        *(f"  {problem}" for problem in speech.problems),
+    ]
+    print_result({"output": str(output), **describe(speech)}, "\n".join(lines), as_json=as_json)
+
+
+def _save_voice(synthesiser: Synthesiser, request: Request, model: Path, name: str) -> None:
+    import sys
+
+    from cosytune.errors import InputError
+    from cosytune.models.folder import add_voice
+
+    if request.prompt_wave is None or request.prompt_rate is None:
+        raise InputError("--save-voice keeps the voice of a recording; give --prompt-wav, and --prompt-text if you can")
+    voice = synthesiser.voice_of(request.prompt_wave, request.prompt_rate, request.prompt_text)
+    add_voice(model, name, voice)
+    sys.stderr.write(f"{model} has the voice {name!r} now\n")
+
+
+def _stream(synthesiser: Synthesiser, request: Request) -> None:
+    import sys
+
+    import numpy as np
+
+    with synthesiser.stream(request) as stream:
+        sys.stderr.write(f"streaming 16-bit little-endian mono PCM at {stream.sample_rate} Hz to standard output\n")
+        for chunk in stream:
+            sys.stdout.buffer.write((chunk.clip(-1.0, 1.0) * 32767.0).astype("<i2").tobytes())
+            sys.stdout.buffer.flush()
+        spent = sum(stream.seconds_spent.values())
+        first = stream.first_chunk_seconds
+    seconds = sum(piece.seconds for piece in stream.pieces)
+    factor = spent / seconds if seconds else float(np.inf)
+    sys.stderr.write(f"{seconds:.2f} s of speech, first chunk after {first or 0.0:.2f} s, real-time factor {factor:.2f}\n")
+
+
+def _batch(
+    synthesiser: Any, model: Path, batch: Path, output: Path, audio_format: str, settings: dict[str, Any], as_json: bool
+) -> None:
+    from cosytune.cli.output import progress
+    from cosytune.models.folder import identity_of
+    from cosytune.synthesis.batch import RESULTS, BatchResult, read_batch, speak_batch
+
+    lines = read_batch(batch)
+    with progress() as bars:
+        bars.start("speaking", len(lines))
+        finished: list[BatchResult] = []
+
+        def done(result: BatchResult) -> None:
+            finished.append(result)
+            bars.move("speaking", len(finished))
+            if result.error is not None:
+                bars.say(f"{result.id}: {result.error}")
+
+        results = speak_batch(
+            synthesiser(),
+            lines,
+            output,
+            source=batch.parent,
+            settings={**settings, "model": identity_of(model)},
+            format=audio_format,
+            done=done,
+        )
+    failed = [result for result in results if result.error is not None]
+    seconds = sum(result.speech["seconds"] for result in results if result.speech)
+    text = f"{output}: {len(results) - len(failed)} of {len(results)} requests spoken, {seconds:.1f} s; see {RESULTS}"
+    value = {"output": str(output), "spoken": len(results) - len(failed), "failed": len(failed), "seconds": seconds}
+    print_result(value, text, as_json=as_json)
+    if failed:
+        raise typer.Exit(1)
 
 
 def _text(text: str | None, file: Path | None) -> str:

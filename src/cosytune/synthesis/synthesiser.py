@@ -1,75 +1,89 @@
-"""From a request to a wave: the only place where the five parts meet at run time."""
+"""One model that speaks: a request, a thousand requests, or a stream."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cosytune.audio.resample import resample
-from cosytune.errors import InputError, ModelError
+from cosytune.errors import InputError
 from cosytune.models.agreement import check_text_tokens
 from cosytune.models.extractors import FrontEnds
-from cosytune.models.flow.solver import synthesise
+from cosytune.models.flow.solver import SolverConfig
 from cosytune.models.folder import Model
-from cosytune.models.lm.generate import generate
+from cosytune.models.lm.generate import Decoder
 from cosytune.models.lm.sampling import SamplingConfig
-from cosytune.synthesis.requests import Request, Speech
-from cosytune.text.frontend import prepare_text
+from cosytune.models.voices import Voice
+from cosytune.synthesis.conditions import Conditions
+from cosytune.synthesis.engine import Engine, make_plan
+from cosytune.synthesis.guards import GuardConfig
+from cosytune.synthesis.rendering import Renderer, Rendering
+from cosytune.synthesis.requests import Failure, Outcome, Request, Speech
+from cosytune.synthesis.spending import Spending
+from cosytune.synthesis.streaming import SpeechStream, StreamConfig
 from cosytune.text.tokenizers import load_tokenizer
-from cosytune.units import FEATURE_SAMPLE_RATE, samples_of_seconds
 
-__all__ = ["Synthesiser"]
+__all__ = ["PRECISIONS", "Precision", "Synthesiser"]
 
-PAUSE_SECONDS = 0.15
-"""Silence between the sentences of one text."""
+Precision = Literal["float32", "bfloat16"]
+PRECISIONS: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
-LONGEST_PROMPT_SECONDS = 30.0
-
-
-@dataclass(frozen=True)
-class _Condition:
-    """What one request says about voice.
-
-    Attributes:
-        vector: speaker vector [1, E].
-        lm_text, lm_speech: the prompt's text [S] and tokens [T] that the LM goes on from; empty without a transcript.
-        flow_tokens, flow_mel: the prompt's tokens [1, T] and mel [1, M, F] that the flow goes on from.
-    """
-
-    vector: Tensor
-    lm_text: Tensor
-    lm_speech: Tensor
-    flow_tokens: Tensor
-    flow_mel: Tensor
+RENDERED_TOGETHER = 8
+"""Most pieces in one batch of flow and vocoder."""
 
 
 class Synthesiser:
     """Speaks with one model.
 
-    Requests do not influence each other: every request has its own random generator.
+    Requests do not influence each other: every request has its own random numbers, and in float32 it has the same
+    tokens whatever is decoded beside it.
     """
 
-    def __init__(self, model: Model, *, sampling: SamplingConfig | None = None, steps: int = 10) -> None:
-        """Take the networks of `model` in evaluation mode.
+    def __init__(
+        self,
+        model: Model,
+        *,
+        precision: Precision = "float32",
+        device: str | torch.device = "cpu",
+        sampling: SamplingConfig | None = None,
+        solver: SolverConfig | None = None,
+        guards: GuardConfig | None = None,
+        rows: int = 16,
+    ) -> None:
+        """Make copies of the model's networks that are laid out for speaking.
+
+        Args:
+            model: from `read_model`; its LM, flow and vocoder are moved to `device`.
+            precision: of the products; bfloat16 is faster on processors and GPUs that have it, and not quite the same.
+            device: where the networks run; prompts are analysed on the processor.
+            sampling: how speech tokens are drawn.
+            solver: steps of the flow.
+            guards: when a piece counts as gone wrong.
+            rows: pieces that are decoded beside each other.
 
         Raises:
+            InputError: an unknown precision, a device that is not there, or fewer than one row.
             ModelError: LM, flow or vocoder is missing, or the LM reads with a text tokenizer that cosytune lacks.
         """
+        if precision not in PRECISIONS:
+            raise InputError(f"there is no precision {precision!r}; give {' or '.join(PRECISIONS)}")
+        if rows < 1:
+            raise InputError(f"{rows} pieces were to be decoded at once; give 1 or more (16 is a good number)")
         self.model = model
-        self.sampling = sampling or SamplingConfig()
-        self.steps = steps
-        self._lm = model.part("lm").eval()
-        self._flow = model.part("flow").eval()
-        self._vocoder = model.part("vocoder").eval()
-        self._tokenizer = load_tokenizer(model.tokenizer.kind, model.tokenizer.data)
-        self._front_ends: FrontEnds | None = None
-        check_text_tokens(model, self._tokenizer.vocabulary_size)
+        self.rows = rows
+        self.guards = guards or GuardConfig()
+        tokenizer = load_tokenizer(model.tokenizer.kind, model.tokenizer.data)
+        self._conditions = Conditions(model, tokenizer)
+        for part in ("lm", "flow", "vocoder"):
+            model.part(part)
+        check_text_tokens(model, tokenizer.vocabulary_size)
+        _move(model, device)
+        dtype = PRECISIONS[precision]
+        self._decoder = Decoder(model.part("lm"), dtype=dtype, sampling=sampling)
+        self._renderer = Renderer(model, dtype=dtype, solver=solver or SolverConfig(), rows=RENDERED_TOGETHER)
 
     @property
     def sample_rate(self) -> int:
@@ -78,59 +92,70 @@ class Synthesiser:
 
     @property
     def front_ends(self) -> FrontEnds:
-        """The model's own analysis networks, needed for prompts only.
+        """The model's own analysis networks, needed for recordings only.
 
         Raises:
             ModelError: the model folder does not contain them.
         """
-        if self._front_ends is None:
-            self._front_ends = FrontEnds(self.model)
-        return self._front_ends
+        return self._conditions.front_ends
 
     @torch.inference_mode()
     def speak(self, request: Request, progress: Callable[[int, int], None] | None = None) -> Speech:
-        """Say one text.
+        """Say one text; its pieces are decoded beside each other.
 
         Args:
             request: what, with which voice.
-            progress: called with the sentences done and all sentences, before the first and after each.
+            progress: called with the pieces done and all pieces, before the first and after each.
 
         Raises:
-            InputError: nothing to say, an unknown voice, neither or both of voice and prompt, or an unusable prompt.
+            InputError: nothing to say, a request that contradicts itself, an unknown voice or an unusable recording.
             ModelError: the model's text tokenizer, voices or front ends do not fit its networks.
         """
-        pieces = prepare_text(request.text, length=self._length, language=request.language)
-        if not pieces:
-            raise InputError(
-                f"{request.name}: there is nothing to say in {request.text[:40]!r}; give text with words in it"
-            )
-        texts = [self._ids(piece) for piece in pieces]
-        spent = {"prompt": 0.0, "lm": 0.0, "flow": 0.0, "vocoder": 0.0}
-        with _timed(spent, "prompt"):
-            condition = self._condition(request)
-        generator = torch.Generator().manual_seed(request.seed)
-        waves, tokens, ended = [], [], []
-        for done, text in enumerate(texts):
-            if progress is not None:
-                progress(done, len(texts))
-            with _timed(spent, "lm"):
-                spoken = generate(
-                    self._lm,
-                    text,
-                    condition.vector[0],
-                    condition.lm_text,
-                    condition.lm_speech,
-                    sampling=self.sampling,
-                    generator=generator,
-                )
-            tokens.append(spoken.tokens)
-            ended.append(spoken.stopped)
-            waves.append(self._render(torch.tensor([spoken.tokens], dtype=torch.int64), condition, generator, spent))
-        if progress is not None:
-            progress(len(texts), len(texts))
-        return Speech(self._join(waves), self.sample_rate, pieces, tokens, ended, spent)
+        outcome = next(self._engine().run([request], progress))
+        if isinstance(outcome.result, Failure):
+            raise outcome.result.error
+        return outcome.result
 
-    @torch.inference_mode()
+    def speak_all(self, requests: Iterable[Request]) -> Iterator[Outcome]:
+        """Say many texts at once; yields each as soon as it is complete, so not always in their order.
+
+        A request that cannot be met becomes a `Failure` and does not stop the others. Requests are read as there is
+        room for them.
+
+        Raises:
+            ModelError: the LM computed not-a-number scores.
+        """
+        running = self._engine().run(requests)
+        while True:
+            # Not around the whole loop: the mode would leak into the caller's code between two outcomes.
+            with torch.inference_mode():
+                outcome = next(running, None)
+            if outcome is None:
+                return
+            yield outcome
+
+    def stream(self, request: Request, config: StreamConfig | None = None) -> SpeechStream:
+        """Say one text piece by piece as it is made; see `SpeechStream`.
+
+        Raises:
+            InputError, ModelError: as `speak`; also a speed other than 1.
+        """
+        plan = make_plan(request, self._conditions)
+        return SpeechStream(plan, self._decoder, self._renderer, self.guards, config or StreamConfig())
+
+    def voice_of(self, wave: np.ndarray, sample_rate: int, text: str | None = None) -> Voice:
+        """The voice of a recording, to be kept under a name (`Model.voices`, `add_voice`).
+
+        Args:
+            wave: float32 [N] at `sample_rate` Hz, at most 30 s, 5 to 13 s work best.
+            text: what is said in it; with it the voice clones zero-shot, without it only its sound is taken.
+
+        Raises:
+            InputError: the recording or its text cannot be used.
+            ModelError: the model folder does not contain the front ends.
+        """
+        return self._conditions.voice_of(wave, sample_rate, text, "the recording")
+
     def resynthesise(
         self, wave: np.ndarray, sample_rate: int, *, vector: Tensor | None = None, seed: int = 0
     ) -> np.ndarray:
@@ -145,126 +170,22 @@ class Synthesiser:
             InputError: the recording is too short or cannot be used.
             ModelError: the model folder does not contain the front ends.
         """
-        _check_recording(wave, sample_rate, "the recording")
-        listened = resample(wave, sample_rate, FEATURE_SAMPLE_RATE)
-        tokens = torch.from_numpy(self.front_ends.tokens([listened])[0])[None]
+        tokens = self._conditions.tokens_of(wave, sample_rate, "the recording")
         if vector is None:
-            vector = torch.from_numpy(self.front_ends.embedding([listened])[0])
-        condition = self._condition_of_vector(vector)
-        return self._render(tokens, condition, torch.Generator().manual_seed(seed), {"flow": 0.0, "vocoder": 0.0})
-
-    def _length(self, text: str) -> int:
-        return len(self._tokenizer.encode(text))
-
-    def _ids(self, text: str) -> Tensor:
-        """Text tokens int64 [S]."""
-        ids = self._tokenizer.encode(text)
-        known = self._lm.config.text_vocabulary
-        if ids and max(ids) >= known:
-            raise ModelError(
-                f"{text[:40]!r} has the text token {max(ids)}, but the LM of {self.model.name} knows {known} of them: "
-                f"the {self.model.tokenizer.kind} tokenizer is not what it was trained with, so it cannot speak this"
-            )
-        return torch.tensor(ids, dtype=torch.int64)
-
-    def _render(
-        self, tokens: Tensor, condition: _Condition, generator: torch.Generator, spent: dict[str, float]
-    ) -> np.ndarray:
-        clock = self.model.clock
-        frames = clock.frames_of_tokens(tokens.shape[1])
-        if frames == 0:
+            vector = self._conditions.vector_of(wave, sample_rate, "the recording")
+        if self.model.clock.frames_of_tokens(len(tokens)) == 0:
             return np.zeros(0, dtype=np.float32)
-        with _timed(spent, "flow"):
-            mel = synthesise(
-                self._flow,
-                tokens,
-                condition.flow_tokens,
-                condition.flow_mel,
-                condition.vector,
-                frames=frames,
-                frames_per_token=clock.frames_per_token,
-                generator=generator,
-                steps=self.steps,
-            )
-        with _timed(spent, "vocoder"):
-            return self._vocoder(mel, generator=generator)[0].numpy()
+        condition = self._conditions.of_vector(vector)
+        return self._renderer.render([Rendering(tokens, condition, seed, 1.0, Spending())])[0]
 
-    def _join(self, waves: list[np.ndarray]) -> np.ndarray:
-        pause = np.zeros(samples_of_seconds(PAUSE_SECONDS, self.sample_rate), dtype=np.float32)
-        joined = [waves[0]]
-        for wave in waves[1:]:
-            joined += [pause, wave]
-        return np.concatenate(joined)
-
-    def _condition(self, request: Request) -> _Condition:
-        if (request.voice is None) == (request.prompt_wave is None):
-            raise InputError(f"{request.name}: give either a voice or a prompt recording")
-        if request.voice is None:
-            return self._condition_of_prompt(request)
-        if request.prompt_text is not None:
-            raise InputError(
-                f"{request.name}: a prompt text says what is said in a prompt recording; give that recording, not the "
-                f"voice {request.voice!r}, or leave the prompt text out"
-            )
-        if request.voice not in self.model.voices:
-            known = ", ".join(sorted(self.model.voices)) or "none"
-            raise InputError(
-                f"{request.name}: model {self.model.name} has no voice {request.voice!r}; its voices: {known}; "
-                "or give a prompt recording"
-            )
-        return self._condition_of_vector(self.model.voices[request.voice])
-
-    def _condition_of_vector(self, vector: Tensor) -> _Condition:
-        width = self._lm.config.speaker_width
-        if vector.numel() != width:
-            raise ModelError(
-                f"a speaker vector of {vector.numel()} numbers was given, model {self.model.name} takes {width}; use a "
-                "vector made by this model"
-            )
-        return _Condition(
-            vector.reshape(1, -1).float(),
-            torch.zeros(0, dtype=torch.int64),
-            torch.zeros(0, dtype=torch.int64),
-            torch.zeros(1, 0, dtype=torch.int64),
-            torch.zeros(1, self.model.mel.bins, 0),
-        )
-
-    def _condition_of_prompt(self, request: Request) -> _Condition:
-        wave, rate = request.prompt_wave, request.prompt_rate
-        if wave is None or rate is None:
-            raise InputError(f"{request.name}: a prompt recording needs its sample rate")
-        _check_recording(wave, rate, f"{request.name}: the prompt recording")
-        if len(wave) > LONGEST_PROMPT_SECONDS * rate:
-            raise InputError(
-                f"{request.name}: the prompt recording has {len(wave) / rate:.1f} s; at most "
-                f"{LONGEST_PROMPT_SECONDS:.0f} s are understood, 5 to 13 s work best; cut it"
-            )
-        listened = resample(wave, rate, FEATURE_SAMPLE_RATE)
-        tokens = torch.from_numpy(self.front_ends.tokens([listened])[0])
-        vector = torch.from_numpy(self.front_ends.embedding([listened]))
-        mel = torch.from_numpy(self.front_ends.mel(resample(wave, rate, self.sample_rate)))[None]
-        if (ratio := self.front_ends.frames_per_token) is not None:
-            count = min(len(tokens), mel.shape[2] // ratio)
-            tokens, mel = tokens[:count], mel[:, :, : count * ratio]
-        empty = torch.zeros(0, dtype=torch.int64)
-        if request.prompt_text is None:
-            return _Condition(vector, empty, empty, tokens[None], mel)
-        # Prompt and text meet as ids, not as strings: tokens must not grow together across the seam.
-        said = prepare_text(request.prompt_text, length=self._length, split=False)
-        return _Condition(vector, self._ids("".join(said)), tokens, tokens[None], mel)
+    def _engine(self) -> Engine:
+        return Engine(self._decoder, self._renderer, self._conditions, self.guards, self.rows)
 
 
-def _check_recording(wave: np.ndarray, rate: int, what: str) -> None:
-    if wave.ndim != 1 or rate <= 0 or not np.isfinite(wave).all():
-        raise InputError(
-            f"{what} has shape {list(wave.shape)} at {rate} Hz; give one channel of finite samples and its rate"
-        )
-
-
-@contextmanager
-def _timed(spent: dict[str, float], part: str) -> Iterator[None]:
-    began = time.perf_counter()
+def _move(model: Model, device: str | torch.device) -> None:
     try:
-        yield
-    finally:
-        spent[part] += time.perf_counter() - began
+        for part in ("lm", "flow", "vocoder"):
+            model.part(part).to(device)
+    except (RuntimeError, AssertionError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"the device {device!r} cannot be used ({first}); give cpu, or cuda where a GPU is") from error

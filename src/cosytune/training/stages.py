@@ -16,16 +16,11 @@ from cosytune.data.corpus import Corpus
 from cosytune.errors import DataError, InputError, TrainingError
 from cosytune.files import hash_json, lock, write_json
 from cosytune.models.agreement import check_text_tokens
-from cosytune.models.folder import (
-    Model,
-    TokenizerFile,
-    load_strictly,
-    network_of,
-    read_checkpoint,
-    read_model,
-    write_model,
-)
+from cosytune.models.checkpoints import read_checkpoint
+from cosytune.models.folder import Model, TokenizerFile, read_model, write_model
+from cosytune.models.loading import load_strictly, network_of
 from cosytune.models.sizes import family_size
+from cosytune.models.voices import Voice
 from cosytune.text.tokenizers import SmallTokenizer, load_tokenizer
 from cosytune.training.clips import spoken_text
 from cosytune.training.features import corpus_features
@@ -260,7 +255,7 @@ def _described(model: Model, plan: StagePlan, corpus: Corpus, result: StageResul
     voices = {} if "speaker_encoder" in plan.parts else dict(model.voices)
     if plan.stage != "pretrain":
         vectors = corpus_features(corpus, model, reporter).speaker_vectors
-        voices |= {speaker: torch.from_numpy(vector) for speaker, vector in vectors.items()}
+        voices |= {speaker: Voice(torch.from_numpy(vector)) for speaker, vector in vectors.items()}
     described = replace(model, name=plan.output.name, stage=plan.stage, voices=voices)
     entry = {
         "stage": plan.stage,

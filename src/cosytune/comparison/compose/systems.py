@@ -27,6 +27,7 @@ from cosytune.evaluation.results import OPINION, SIMILARITY, Damage, Score
 from cosytune.evaluation.run import SpokenItem, score_system, sees_damage
 from cosytune.files import hash_json, write_json
 from cosytune.models.folder import Model, identity_of, read_model
+from cosytune.models.voices import Voice
 from cosytune.synthesis.requests import Request
 from cosytune.synthesis.synthesiser import Synthesiser
 from cosytune.text.language import base_language
@@ -291,7 +292,8 @@ def _spoken(
     """The wave [N], or None and why: a model that diverged computes no numbers, and that is a result."""
     try:
         if job.kind == "copy":
-            vector = synthesiser.model.voices.get(clip.speaker)
+            voice = synthesiser.model.voices.get(clip.speaker)
+            vector = None if voice is None else voice.vector
             wave = synthesiser.resynthesise(recording.wave, recording.sample_rate, vector=vector, seed=seed)
         else:
             request = Request(clip.text or "", clip.speaker, language=clip.language, seed=seed, name=clip.id)
@@ -307,5 +309,5 @@ def _with_voices(model: Model, corpus: Corpus) -> Model:
     """The model with the corpus's speakers as voices, as its own front ends hear them on the training side."""
     identity = model.extractor_hash()
     store = FeatureStore(corpus.features_folder(identity), extractors=identity)
-    vectors = {speaker: torch.from_numpy(vector) for speaker, vector in store.speaker_vectors.items()}
-    return replace(model, voices=model.voices | vectors)
+    heard = {speaker: Voice(torch.from_numpy(vector)) for speaker, vector in store.speaker_vectors.items()}
+    return replace(model, voices=model.voices | heard)

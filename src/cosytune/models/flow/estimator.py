@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,10 @@ from torch import Tensor, nn
 from cosytune.models.flow.config import NORM_GROUPS, EstimatorConfig
 from cosytune.models.flow.norm import FrameGroupNorm
 
-__all__ = ["Estimator"]
+__all__ = ["Estimator", "VelocityField"]
+
+VelocityField = Callable[[Tensor, int, bool], Tensor]
+"""Velocity at point [B, M, F] and time number k: [B, M, F], or [2 B, M, F] with the rows that know nothing behind."""
 
 TIME_SCALE = 1000.0
 """The flow's time in [0, 1] is read as 0..1000 by the sinusoids, the range of diffusion steps they were made for."""
@@ -222,3 +226,23 @@ class Estimator(nn.Module):
             hidden = grow(stage(hidden, level_mask, time) * level_mask)
         frames = mask[:, None]
         return self.output(self.final(hidden, frames) * frames) * frames
+
+    def field(self, mask: Tensor, mu: Tensor, speaker: Tensor, condition: Tensor, times: Tensor) -> VelocityField:
+        """The velocity along one path, as a function of the point, the time's number and whether to guide.
+
+        Args:
+            mask: [B, F] bool, True = valid frame.
+            mu: [B, M, F].
+            speaker: [B, M].
+            condition: [B, M, F].
+            times: [K], all times at which the velocity will be asked for.
+        """
+        told = (mask, mu, speaker, condition)
+        both = (torch.cat([mask, mask]), *(torch.cat([part, torch.zeros_like(part)]) for part in told[1:]))
+
+        def velocity(x: Tensor, index: int, guided: bool) -> Tensor:
+            point = torch.cat([x, x]) if guided else x
+            frames, *known = both if guided else told
+            return self(point, frames, known[0], times[index].expand(point.shape[0]), *known[1:])
+
+        return velocity

@@ -1,9 +1,11 @@
-"""From noise to mel: Euler steps with a cosine schedule and classifier-free guidance."""
+"""From noise to mel: steps along the velocity with a cosine schedule and classifier-free guidance."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +15,51 @@ from cosytune.errors import InputError
 from cosytune.models.flow.model import Flow
 from cosytune.models.flow.regulator import speech_segments
 from cosytune.models.layers.masks import length_mask
+from cosytune.models.layers.noise import NoiseTape
 
-__all__ = ["integrate", "starting_noise", "synthesise", "time_steps"]
+__all__ = ["DEFAULT_SOLVER", "SolverConfig", "integrate", "starting_noise", "synthesise", "time_steps"]
+
+METHODS = ("euler", "adams")
+
+
+def _check_steps(steps: int) -> None:
+    if steps < 1:
+        raise InputError(f"the solver was asked for {steps} steps; give 1 or more (10 is the usual number)")
+
+
+@dataclass(frozen=True)
+class SolverConfig:
+    """How a mel is made from noise; the defaults are the reference's way.
+
+    Attributes:
+        steps: steps from noise to mel.
+        method: `euler` (first order), or `adams` (second order by the velocity of the step before, as cheap as Euler).
+        guidance: weight w of classifier-free guidance; None takes the flow's own, 0 computes half as much.
+        guidance_until: time in [0, 1] from which on steps are not guided any more, and cost half.
+    """
+
+    steps: int = 10
+    method: Literal["euler", "adams"] = "euler"
+    guidance: float | None = None
+    guidance_until: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be computed.
+
+        Raises:
+            InputError: fewer than one step, an unknown method or guidance out of range.
+        """
+        _check_steps(self.steps)
+        if self.method not in METHODS:
+            raise InputError(f"there is no solver {self.method!r}; methods are {', '.join(METHODS)}")
+        if self.guidance is not None and not 0.0 <= self.guidance < math.inf:
+            raise InputError(f"guidance was set to {self.guidance}; give 0 (none) or more, 0.7 is usual")
+        if not 0.0 <= self.guidance_until <= 1.0:
+            raise InputError(f"guidance was asked for until time {self.guidance_until}; give 0 (never) to 1 (always)")
+
+
+DEFAULT_SOLVER = SolverConfig()
+"""Ten guided Euler steps."""
 
 
 def time_steps(steps: int, device: torch.device | str | None = None) -> Tensor:
@@ -23,8 +68,7 @@ def time_steps(steps: int, device: torch.device | str | None = None) -> Tensor:
     Raises:
         InputError: fewer than one step.
     """
-    if steps < 1:
-        raise InputError(f"the solver was asked for {steps} steps; give 1 or more (10 is the usual number)")
+    _check_steps(steps)
     return 1.0 - torch.cos(torch.linspace(0.0, 1.0, steps + 1, device=device) * (0.5 * math.pi))
 
 
@@ -36,11 +80,12 @@ def integrate(
     mu: Tensor,
     speaker: Tensor,
     condition: Tensor,
-    *,
-    steps: int = 10,
-    guidance: float | None = None,
+    solver: SolverConfig = DEFAULT_SOLVER,
 ) -> Tensor:
     """Follow the velocity from t = 0 to t = 1.
+
+    The method `adams` is Adams-Bashforth of order two with steps of unequal length (Hairer, Norsett & Wanner 1993,
+    section III.5): the velocity's change since the step before bends the step.
 
     Guidance (Ho & Salimans 2022): v = (1 + w) v_conditioned - w v_free, where the free half of one batch of 2B sees mu,
     speaker and condition as zeros. w = 0 computes the conditioned half only.
@@ -52,50 +97,62 @@ def integrate(
         mu: [B, M, F].
         speaker: [B, M] projected.
         condition: [B, M, F].
-        steps: Euler steps.
-        guidance: w; None takes the configuration's.
+        solver: steps, method and guidance.
 
     Returns:
         [B, M, F] float32.
     """
-    weight = flow.config.guidance if guidance is None else guidance
-    rows = noise.shape[0]
-    if weight:
-        mask = torch.cat([mask, mask])
-        mu, speaker, condition = (torch.cat([part, torch.zeros_like(part)]) for part in (mu, speaker, condition))
-    times = time_steps(steps, noise.device)
-    x, t, step = noise.float(), times[0], times[1] - times[0]
-    for index in range(1, steps + 1):
-        point = torch.cat([x, x]) if weight else x
-        velocity = flow.estimator(point, mask, mu, t.expand(point.shape[0]), speaker, condition).float()
-        if weight:
-            velocity = (1.0 + weight) * velocity[:rows] - weight * velocity[rows:]
-        x = x + step * velocity
-        # t is accumulated and the next step measured from it, so rounding is made up for at the following time.
-        t = t + step
-        if index < steps:
-            step = times[index + 1] - t
+    weight = flow.config.guidance if solver.guidance is None else solver.guidance
+    times, lengths = _times_and_lengths(solver.steps)
+    field = flow.estimator.field(mask, mu, speaker, condition, torch.tensor(times, device=noise.device))
+    guided = [bool(weight) and t < solver.guidance_until for t in times]
+    x, before, rows = noise.float(), None, noise.shape[0]
+    for index, length in enumerate(lengths):
+        if index and guided[index] != guided[index - 1]:
+            before = None  # a velocity of another kind, which says nothing about how this one changes
+        now = field(x, index, guided[index]).float()
+        if guided[index]:
+            now = (1.0 + weight) * now[:rows] - weight * now[rows:]
+        x = x + length * now
+        if solver.method == "adams":
+            if before is not None:
+                x = x + (0.5 * length**2 / lengths[index - 1]) * (now - before)
+            before = now
     return x
 
 
-def starting_noise(
-    frame_lengths: Sequence[int], bins: int, generator: torch.Generator | Sequence[torch.Generator]
-) -> Tensor:
-    """Standard normal noise [B, M, F], drawn row by row at each row's own length, zero in the padding.
+def _times_and_lengths(steps: int) -> tuple[list[float], list[float]]:
+    """Where each of the steps begins and how long it is.
 
-    With one generator per row, a row's noise does not depend on the batch it is in. Numbers are made on the generator's
-    device.
+    The time is accumulated in float32 and the next step measured from it, so that rounding is made up for at the
+    following time.
+    """
+    grid = time_steps(steps)
+    t, times, lengths = grid[0], [], []
+    for end in grid[1:]:
+        times.append(t.item())
+        lengths.append((end - t).item())
+        t = t + (end - t)
+    return times, lengths
+
+
+def starting_noise(frame_lengths: Sequence[int], tapes: Sequence[NoiseTape]) -> Tensor:
+    """Standard normal noise [B, M, F] float32, each row the next frames of its own tape, zero in the padding.
+
+    A row's noise depends neither on the batch it is in nor on how its frames are cut into pieces.
 
     Raises:
-        InputError: the number of generators is not the number of rows.
+        InputError: the number of tapes is not the number of rows, or tapes differ in width.
     """
-    rows = len(frame_lengths)
-    generators = [generator] * rows if isinstance(generator, torch.Generator) else list(generator)
-    if len(generators) != rows:
-        raise InputError(f"{len(generators)} generators for {rows} utterances: give one in all, or one per utterance")
-    noise = torch.zeros(rows, bins, max(frame_lengths), device=generators[0].device)
-    for row, (frames, source) in enumerate(zip(frame_lengths, generators, strict=True)):
-        noise[row, :, :frames] = torch.randn(bins, frames, generator=source, device=source.device)
+    widths = {tape.width for tape in tapes}
+    if len(tapes) != len(frame_lengths) or len(widths) != 1:
+        raise InputError(
+            f"{len(tapes)} noise tapes of widths {sorted(widths)} for {len(frame_lengths)} utterances: give each "
+            "utterance one, all as wide as the mel"
+        )
+    noise = torch.zeros(len(tapes), widths.pop(), max(frame_lengths))
+    for row, (frames, tape) in enumerate(zip(frame_lengths, tapes, strict=True)):
+        noise[row, :, :frames] = tape.take(frames).T
     return noise
 
 
@@ -109,10 +166,8 @@ def synthesise(
     frames: int | Tensor,
     *,
     frames_per_token: float,
-    noise: Tensor | None = None,
-    generator: torch.Generator | Sequence[torch.Generator] | None = None,
-    steps: int = 10,
-    guidance: float | None = None,
+    noise: Tensor,
+    solver: SolverConfig = DEFAULT_SOLVER,
     token_lengths: Tensor | None = None,
     prompt_token_lengths: Tensor | None = None,
     prompt_frame_lengths: Tensor | None = None,
@@ -129,10 +184,8 @@ def synthesise(
         speaker: [B, E] speaker vectors.
         frames: mel frames to make, one number for all or [B] (`Clock.frames_of_tokens`).
         frames_per_token: natural ratio (`Clock.frames_per_token`) that the ends of long speech keep.
-        noise: [B, M, F] start for prompt and speech together; or give `generator`.
-        generator: one, or one per row, see `starting_noise`.
-        steps: Euler steps.
-        guidance: weight of classifier-free guidance; None takes the configuration's.
+        noise: [B, M, F] start for prompt and speech together (`starting_noise`).
+        solver: steps, method and guidance.
         token_lengths: [B], default T.
         prompt_token_lengths: [B], default T'.
         prompt_frame_lengths: [B], default F'.
@@ -141,8 +194,8 @@ def synthesise(
         [B, M, frames] float32 (the largest number of frames; zero after the end of shorter rows).
 
     Raises:
-        InputError: a row without speech tokens or frames, a prompt mel without prompt tokens, not exactly one of noise
-            and generator, or noise of another shape.
+        InputError: a row without speech tokens or frames, a prompt mel without prompt tokens, or noise of another
+            shape.
     """
     spoken = _lengths(token_lengths, tokens, 1)
     prompted = _lengths(prompt_token_lengths, prompt_tokens, 1)
@@ -158,9 +211,8 @@ def synthesise(
     mu = flow.regulator(encoded, segments, mask)
     # A prompt padded beyond the whole is cut (a negative pad): what is cut is padding.
     condition = F.pad(prompt_mel, (0, size - prompt_mel.shape[2])) * length_mask(prompt_frames, size)[:, None]
-    start = _start(noise, generator, total, flow.config.mel_bins).to(mu.device)
-    voice = flow.project_speaker(speaker)
-    mel = integrate(flow, start, mask, mu, voice, condition, steps=steps, guidance=guidance)
+    _check_noise(noise, (tokens.shape[0], flow.config.mel_bins, size))
+    mel = integrate(flow, noise.to(mu.device), mask, mu, flow.project_speaker(speaker), condition, solver)
     return _tail(mel, prompt_frames, spoken_frames)
 
 
@@ -183,18 +235,9 @@ def _check_lengths(spoken: Tensor, prompted: Tensor, spoken_frames: Tensor, prom
         )
 
 
-def _start(
-    noise: Tensor | None, generator: torch.Generator | Sequence[torch.Generator] | None, total: Tensor, bins: int
-) -> Tensor:
-    if (noise is None) == (generator is None):
-        raise InputError("synthesis starts from noise: give exactly one of `noise` and `generator`")
-    if noise is None:
-        assert generator is not None
-        return starting_noise(total.tolist(), bins, generator)
-    expected = (total.shape[0], bins, int(total.max()))
+def _check_noise(noise: Tensor, expected: tuple[int, int, int]) -> None:
     if tuple(noise.shape) != expected:
         raise InputError(f"the noise has shape {tuple(noise.shape)}; prompt and speech together need {expected}")
-    return noise
 
 
 def _join(first: Tensor, first_lengths: Tensor, second: Tensor, second_lengths: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
-"""Pre-norm transformer encoder with relative positions, bidirectional or causal, whole or step by step."""
+"""Pre-norm transformer encoder with relative positions, bidirectional or causal."""
 
 from __future__ import annotations
 
 import math
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -13,13 +13,10 @@ from cosytune.models.layers.attention import RelativeAttention, sinusoid_table
 from cosytune.models.layers.config import PartConfig
 from cosytune.models.layers.masks import chunk_mask
 
-__all__ = ["EncoderCache", "EncoderConfig", "RelativeEncoder"]
+__all__ = ["EncoderConfig", "RelativeEncoder"]
 
 LAYER_NORM_EPS = 1e-12
 """Inside the layers; the norms of the input and of the output keep 1e-5."""
-
-FIRST_CAPACITY = 256
-"""Positions that a cache makes room for at first; it doubles from there."""
 
 
 class EncoderConfig(PartConfig):
@@ -56,47 +53,6 @@ class EncoderConfig(PartConfig):
         if self.width % self.heads or self.width % 2:
             raise ValueError(f"width {self.width} must be even and a multiple of heads ({self.heads})")
         return self
-
-
-class LayerCache:
-    """What one layer remembers: keys, values [B, H, capacity, D / H] and projected positions [H, capacity, D / H]."""
-
-    def __init__(self) -> None:
-        self.keys: Tensor | None = None
-        self.values: Tensor | None = None
-        self.positions: Tensor | None = None
-
-    def append(self, key: Tensor, value: Tensor, start: int, capacity: int) -> tuple[Tensor, Tensor]:
-        """Write [B, H, n, D / H] at position `start` and return views of everything so far."""
-        self.keys = _with_room(self.keys, key, start, capacity)
-        self.values = _with_room(self.values, value, start, capacity)
-        end = start + key.shape[-2]
-        self.keys[..., start:end, :] = key
-        self.values[..., start:end, :] = value
-        return self.keys[..., :end, :], self.values[..., :end, :]
-
-
-class EncoderCache:
-    """The state of one step-by-step run of a causal encoder; rows of a batch advance together.
-
-    Attributes:
-        length: positions seen so far.
-        capacity: positions that fit before the buffers grow (they double).
-    """
-
-    def __init__(self, layers: int) -> None:
-        self.length = 0
-        self.capacity = 0
-        self.layers = [LayerCache() for _ in range(layers)]
-
-
-def _with_room(buffer: Tensor | None, new: Tensor, used: int, capacity: int) -> Tensor:
-    if buffer is not None and buffer.shape[-2] >= capacity:
-        return buffer
-    larger = new.new_empty(*new.shape[:-2], capacity, new.shape[-1])
-    if buffer is not None:
-        larger[..., :used, :] = buffer[..., :used, :]
-    return larger
 
 
 class InputLayer(nn.Module):
@@ -149,15 +105,6 @@ class EncoderLayer(nn.Module):
         x = x + self.dropout(self.attention(self.attention_norm(x), table, visible))
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
 
-    def forward_cached(self, x: Tensor, slot: LayerCache, cache: EncoderCache, visible: Tensor | None) -> Tensor:
-        """[B, n, D] -> [B, n, D] after the `cache.length` positions that the slot remembers."""
-        query, key, value = self.attention.project(self.attention_norm(x))
-        key, value = slot.append(key, value, cache.length, cache.capacity)
-        assert slot.positions is not None  # the encoder made room before it called its layers
-        positions = slot.positions[:, cache.capacity - key.shape[-2] :]
-        x = x + self.dropout(self.attention.attend(query, key, value, positions, visible))
-        return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
-
 
 class RelativeEncoder(nn.Module):
     """Stack of pre-norm layers with relative attention and a final layer norm."""
@@ -190,59 +137,6 @@ class RelativeEncoder(nn.Module):
         for layer in self.layers:
             x = layer(x, table, visible)
         return self.norm(x)
-
-    def new_cache(self) -> EncoderCache:
-        """An empty state for `forward_cached`.
-
-        Raises:
-            ValueError: this encoder looks ahead, so what it has said would change with what comes.
-        """
-        if self.config.chunk != 1:
-            raise ValueError(
-                f"only a causal encoder (chunk 1) runs step by step, this one has chunk {self.config.chunk}"
-            )
-        return EncoderCache(len(self.layers))
-
-    @torch.no_grad()
-    def forward_cached(self, x: Tensor, cache: EncoderCache) -> tuple[Tensor, EncoderCache]:
-        """Encode the next n positions after those in the cache; equals `forward` over everything so far.
-
-        The cache is written in place (no gradients flow) and returned.
-
-        Args:
-            x: [B, n, input].
-            cache: from `new_cache`, used by this encoder only.
-
-        Returns:
-            [B, n, D] and the cache.
-        """
-        count = x.shape[1]
-        end = cache.length + count
-        x = self.position_dropout(self.input(x))
-        self._make_room(cache, end, x)
-        visible = None
-        if count > 1:
-            ones = torch.ones(count, end, dtype=torch.bool, device=x.device)
-            visible = ones.tril(cache.length)
-        for layer, slot in zip(self._stack(), cache.layers, strict=True):
-            x = layer.forward_cached(x, slot, cache, visible)
-        cache.length = end
-        return self.norm(x), cache
-
-    def _make_room(self, cache: EncoderCache, end: int, x: Tensor) -> None:
-        # W PE(k) does not depend on the utterance: each layer projects an offset once per run, largest offset first, so
-        # that the offsets of any length are the tail of what is there.
-        if end <= cache.capacity:
-            return
-        capacity = max(FIRST_CAPACITY, 2 * cache.capacity, end)
-        table = sinusoid_table(capacity - 1, cache.capacity, self.config.width, x)
-        for layer, slot in zip(self._stack(), cache.layers, strict=True):
-            new = layer.attention.project_positions(table)
-            slot.positions = new if slot.positions is None else torch.cat((new, slot.positions), dim=1)
-        cache.capacity = capacity
-
-    def _stack(self) -> list[EncoderLayer]:
-        return [cast(EncoderLayer, layer) for layer in self.layers]
 
     def _visible(self, size: int, mask: Tensor | None, device: torch.device) -> Tensor | None:
         chunk = self.config.chunk

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cosytune.models.layers.encoder import EncoderCache, RelativeEncoder
+from cosytune.models.layers.encoder import RelativeEncoder
 from cosytune.models.layers.masks import length_mask
 from cosytune.models.lm.config import LMConfig
 
@@ -99,29 +99,19 @@ class LM(nn.Module):
         """Speech tokens int64 [B, n] as the decoder sees them, [B, n, D]."""
         return self.speech_embedding(tokens)
 
-    def prefix(self, text: Tensor, speaker: Tensor | None, prompt_speech: Tensor) -> Tensor:
+    def prefix(self, encoded: Tensor, speaker: Tensor | None, prompt_speech: Tensor) -> Tensor:
         """Everything before the first token to decode.
 
         Args:
-            text: int64 [B, S], prompt text and text together, not padded.
+            encoded: [B, S, D] from `encode_text`, prompt text and text together, not padded.
             speaker: [B, E] or None.
             prompt_speech: int64 [B, T], T may be 0.
 
         Returns:
             [B, P, D].
         """
-        encoded = self.encode_text(text)
         spoken = self.embed_speech(prompt_speech).to(encoded.dtype)
         return torch.cat((self._head(encoded, speaker), encoded, self._mark(TASK, encoded), spoken), dim=1)
-
-    def new_cache(self) -> EncoderCache:
-        """An empty state for `step`."""
-        return self.decoder.new_cache()
-
-    def step(self, embedding: Tensor, cache: EncoderCache) -> tuple[Tensor, EncoderCache]:
-        """Feed the next n positions [B, n, D]; returns logits [B, V + 1] after the last of them, and the cache."""
-        hidden, cache = self.decoder.forward_cached(embedding, cache)
-        return self.head(hidden[:, -1]), cache
 
     def _head(self, encoded: Tensor, speaker: Tensor | None) -> Tensor:
         start = self._mark(START, encoded)

@@ -55,65 +55,78 @@ def nucleus(logits: Tensor, top_p: float, top_k: int) -> tuple[Tensor, Tensor]:
     """The likeliest classes, likeliest first: the one that crosses top_p is the last, unless top_k comes before.
 
     Args:
-        logits: [C].
+        logits: [R, C].
 
     Returns:
-        ids int64 [K] and their probabilities [K] in the whole distribution (they do not add up to 1).
+        ids int64 [R, K] and their probabilities [R, K] in the whole distribution (they do not add up to 1); 0 for the
+        classes behind the last.
     """
-    # A stable sort, not topk: half-precision logits tie often, and the lower id must then come first everywhere.
-    ordered = logits.softmax(dim=-1).sort(dim=-1, descending=True, stable=True)
-    probabilities, ids = ordered.values[:top_k], ordered.indices[:top_k]
+    probabilities = logits.softmax(dim=-1)
+    # Of equal classes the lower id comes first, everywhere: a share of 2^-40 per id is less than what separates two
+    # float32 numbers. (A stable sort of 16 x 4097 scores takes 2.3 ms on two cores, this 0.2.)
+    order = torch.arange(logits.shape[-1], device=logits.device, dtype=torch.float64)
+    keys = probabilities.double() * (1.0 - order * 2.0**-40)
+    ids = keys.topk(min(top_k, logits.shape[-1]), dim=-1).indices
+    likeliest = probabilities.gather(-1, ids)
     # A class is taken while what stands before it falls short of top_p.
-    before = F.pad(probabilities.cumsum(dim=-1)[:-1], (1, 0))
-    taken = before < top_p
-    return ids[taken], probabilities[taken]
+    before = F.pad(likeliest.cumsum(dim=-1)[:, :-1], (1, 0))
+    return ids, likeliest * (before < top_p)
 
 
 def sample(
     logits: Tensor,
-    history: Sequence[int],
+    histories: Sequence[Sequence[int]],
     config: SamplingConfig,
-    generator: torch.Generator | None,
-    forbid_end: bool,
-) -> int:
-    """Draw one token.
+    generators: Sequence[torch.Generator],
+    forbid_end: Sequence[bool],
+) -> list[int]:
+    """Draw one token for each row, with the row's own random numbers.
+
+    Every row takes two numbers from its generator at every step, whether the second is needed or not: what a row draws
+    depends on its seed, its place and its logits only.
 
     Args:
-        logits: [V + 1] of one position; the last class is the end of speech. Moved to the generator's device once, so
-            the same seed gives the same tokens wherever the model ran.
-        history: tokens decoded so far, the prompt's excluded.
-        generator: source of randomness; None only for greedy choice.
-        forbid_end: the end of speech may not be chosen.
+        logits: [R, V + 1]; the last class is the end of speech.
+        histories: tokens decoded so far in each row, the prompt's excluded.
+        generators: one per row, on the processor, so that a seed means the same wherever the model runs.
+        forbid_end: for each row, whether the end of speech may not be chosen.
 
     Returns:
-        The token; V is the end of speech.
+        The tokens; V is the end of speech.
 
     Raises:
-        ModelError: the logits are not numbers.
-        ValueError: a draw without a generator.
+        ModelError: logits are not numbers, or without bound.
     """
-    device = generator.device if generator is not None else torch.device("cpu")
-    row = logits.detach().to(device, torch.float32, copy=True)
-    if bool(row.isnan().any()):
+    scores = logits.detach().to("cpu", torch.float32, copy=True)
+    if not bool((scores < torch.inf).all()):
         raise ModelError("the language model computed not-a-number scores: its weights are damaged, load another start")
-    if forbid_end:
-        row[-1] = -torch.inf
+    scores[torch.tensor(forbid_end), -1] = -torch.inf
     if config.greedy:
-        return int(row.argmax())
-    if generator is None:
-        raise ValueError("drawing a token needs a torch.Generator: pass one, or sample with GREEDY")
-    row /= config.temperature
-    token = _draw(*nucleus(row, config.top_p, config.top_k), generator)
-    if not _repeated(token, history, config):
-        return token
-    row[token] = -torch.inf
-    if config.redraw == "full":
-        return int(torch.multinomial(row.softmax(dim=-1), 1, generator=generator))
-    return _draw(*nucleus(row, config.top_p, config.top_k), generator)
+        return [int(token) for token in scores.argmax(dim=-1)]
+    scores /= config.temperature
+    uniform = torch.stack([torch.rand(2, generator=each, dtype=torch.float64) for each in generators])
+    tokens = _drawn(*nucleus(scores, config.top_p, config.top_k), uniform[:, 0])
+    again = [row for row, token in enumerate(tokens) if _repeated(token, histories[row], config)]
+    if again:
+        remaining = scores[again]
+        remaining[torch.arange(len(again)), torch.tensor([tokens[row] for row in again])] = -torch.inf
+        for row, token in zip(again, _redrawn(remaining, config, uniform[again, 1]), strict=True):
+            tokens[row] = token
+    return tokens
 
 
-def _draw(ids: Tensor, weights: Tensor, generator: torch.Generator) -> int:
-    return int(ids[torch.multinomial(weights, 1, generator=generator)])
+def _redrawn(scores: Tensor, config: SamplingConfig, uniform: Tensor) -> list[int]:
+    if config.redraw == "nucleus":
+        return _drawn(*nucleus(scores, config.top_p, config.top_k), uniform)
+    everything = torch.arange(scores.shape[-1]).expand_as(scores)
+    return _drawn(everything, scores.softmax(dim=-1), uniform)
+
+
+def _drawn(ids: Tensor, weights: Tensor, uniform: Tensor) -> list[int]:
+    """One id per row in proportion to the weights [R, K], by inverting their sums at uniform [R] in [0, 1)."""
+    sums = weights.double().cumsum(dim=-1)
+    place = torch.searchsorted(sums, (uniform * sums[:, -1])[:, None], right=True)
+    return [int(token) for token in ids.gather(-1, place.clamp(max=ids.shape[-1] - 1))[:, 0]]
 
 
 def _repeated(token: int, history: Sequence[int], config: SamplingConfig) -> bool:

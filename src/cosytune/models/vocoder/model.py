@@ -7,7 +7,6 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
 
 from cosytune.models.vocoder.config import VocoderConfig
@@ -130,27 +129,25 @@ class Vocoder(nn.Module):
         Raises:
             ValueError: the excitation is not hop samples for each mel frame.
         """
-        frames, samples = mel.shape[-1], source.shape[-1]
-        if samples != frames * self.config.hop:
-            raise ValueError(
-                f"an excitation of {samples} samples does not fit {frames} mel frames: "
-                f"{frames} x {self.config.hop} = {frames * self.config.hop} are needed"
-            )
+        self.check_lengths(mel, source)
         spectrum = self._analyse(source).to(mel.dtype)
         x = self.conv_pre(mel)
         for stage in range(len(self.ups)):
             x = self._stage(stage, x, spectrum)
         return self._synthesise(self.conv_post(F.leaky_relu(x)))
 
-    def remove_weight_norm(self) -> None:
-        """Fold the weight norms into plain weights: the same output, faster.
+    def check_lengths(self, mel: Tensor, source: Tensor) -> None:
+        """Refuse an excitation [B, 1, N] that does not fit log-mel [B, M, F].
 
-        The names in the state dict change (`.weight` instead of the parametrisation), so fold copies that only speak.
+        Raises:
+            ValueError: the excitation is not hop samples for each mel frame.
         """
-        with torch.inference_mode(False):
-            for module in list(self.modules()):
-                if parametrize.is_parametrized(module, "weight"):
-                    parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
+        frames, samples = mel.shape[-1], source.shape[-1]
+        if samples != frames * self.config.hop:
+            raise ValueError(
+                f"an excitation of {samples} samples does not fit {frames} mel frames: "
+                f"{frames} x {self.config.hop} = {frames * self.config.hop} are needed"
+            )
 
     def _stage(self, stage: int, x: Tensor, spectrum: Tensor) -> Tensor:
         x = self.ups[stage](F.leaky_relu(x, self.config.leaky_slope))

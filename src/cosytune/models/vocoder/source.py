@@ -15,10 +15,17 @@ PHASE_BITS = 40
 
 
 class SourceOutput(NamedTuple):
-    """What a source makes: `excitation` [B, 1, N] and the bool mask `voiced` [B, 1, N]."""
+    """What a source makes.
+
+    Attributes:
+        excitation: [B, 1, N].
+        voiced: bool [B, 1, N].
+        turns: where the fundamental's phase stands after the last sample, int64 [B, 1] in steps of 2**-40 turns.
+    """
 
     excitation: Tensor
     voiced: Tensor
+    turns: Tensor
 
 
 class HarmonicSource(nn.Module):
@@ -55,6 +62,7 @@ class HarmonicSource(nn.Module):
         *,
         phases: Tensor | None = None,
         noise: Tensor | None = None,
+        turns: Tensor | None = None,
     ) -> SourceOutput:
         """Excitation for F0 [B, N] in Hz at the sample rate.
 
@@ -63,6 +71,7 @@ class HarmonicSource(nn.Module):
             generator: draws what is not given below.
             phases: initial phase of each component [B, H+1] in radians.
             noise: standard normal numbers [B, N, H+1].
+            turns: what the source returned for the samples before these, if they go on from others.
 
         Raises:
             ValueError: random numbers are needed and no generator is given, or a given tensor has another shape.
@@ -76,16 +85,31 @@ class HarmonicSource(nn.Module):
         _check_shape("noise", noise, (batch, samples, self.components))
         voiced = (f0 > self.voiced_threshold).unsqueeze(-1)
         spread = torch.where(voiced, self.noise_std, self.sine_amplitude / 3)
-        components = self.sines(f0, phases) * voiced + spread * noise.to(torch.float32)
+        running = self.running_turns(f0, turns)
+        components = self._sines_at(running[:, 1:], phases) * voiced + spread * noise.to(torch.float32)
         mixed = self.mix(components.to(self.mix.weight.dtype))
-        return SourceOutput(torch.tanh(mixed).transpose(1, 2), voiced.transpose(1, 2))
+        return SourceOutput(torch.tanh(mixed).transpose(1, 2), voiced.transpose(1, 2), running[:, -1:])
 
-    @torch.no_grad()
     def sines(self, f0: Tensor, phases: Tensor) -> Tensor:
         """Sines [B, N, H+1] in float32 for F0 [B, N] in Hz and initial phases [B, H+1] in radians."""
+        return self._sines_at(self.running_turns(f0)[:, 1:], phases)
+
+    @torch.no_grad()
+    def running_turns(self, f0: Tensor, turns: Tensor | None = None) -> Tensor:
+        """The fundamental's phase before the first and after every sample of F0 [B, N] in Hz.
+
+        Returns:
+            int64 [B, N + 1] in steps of 2**-40 turns, whole turns left out.
+        """
         turn = 1 << PHASE_BITS
         increments = (torch.remainder(f0.to(torch.float32) / self.sample_rate, 1.0) * turn).to(torch.int64)
-        steps = increments.cumsum(dim=-1).unsqueeze(-1) * self.harmonic_numbers
+        start = increments.new_zeros(len(f0), 1) if turns is None else turns
+        return torch.cat((start, increments), dim=1).cumsum(dim=-1) & (turn - 1)
+
+    @torch.no_grad()
+    def _sines_at(self, turns: Tensor, phases: Tensor) -> Tensor:
+        turn = 1 << PHASE_BITS
+        steps = turns.unsqueeze(-1) * self.harmonic_numbers
         angles = (steps & (turn - 1)).to(torch.float32) * (2 * math.pi / turn)
         return self.sine_amplitude * torch.sin(angles + phases.to(torch.float32).unsqueeze(1))
 

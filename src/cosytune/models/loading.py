@@ -1,0 +1,151 @@
+"""From a configuration and tensors to a network: all names and shapes must match, or nothing is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cosytune.errors import ModelError
+from cosytune.models.flow.config import FlowConfig
+from cosytune.models.flow.model import Flow
+from cosytune.models.layers.config import PartConfig
+from cosytune.models.lm.config import LMConfig
+from cosytune.models.lm.model import LM
+from cosytune.models.speaker_encoder.config import SpeakerEncoderConfig
+from cosytune.models.speaker_encoder.model import SpeakerEncoder
+from cosytune.models.speech_tokenizer.config import SpeechTokenizerConfig
+from cosytune.models.speech_tokenizer.model import SpeechTokenizer
+from cosytune.models.vocoder.config import VocoderConfig
+from cosytune.models.vocoder.model import Vocoder
+
+__all__ = ["KINDS", "build", "load_strictly", "network_of"]
+
+KINDS: dict[str, tuple[type[PartConfig], type[nn.Module]]] = {
+    "speech_tokenizer": (SpeechTokenizerConfig, SpeechTokenizer),
+    "speaker_encoder": (SpeakerEncoderConfig, SpeakerEncoder),
+    "lm": (LMConfig, LM),
+    "flow": (FlowConfig, Flow),
+    "vocoder": (VocoderConfig, Vocoder),
+}
+"""Part -> its configuration and its network."""
+
+_UNBUILDABLE = (RuntimeError, OverflowError, TypeError, ValueError, MemoryError, ZeroDivisionError)
+"""What torch raises on sizes that are no sizes (beyond 64 bits, not divisible by what divides them)."""
+
+_FEWEST_TENSORS = 1000
+"""A configuration of so few layers is quick to lay out even if it is wrong, and then its tensors can be listed."""
+
+_NAMES_LISTED = 5
+
+
+def network_of(config: PartConfig) -> nn.Module:
+    """The network that a configuration describes, with fresh weights.
+
+    Raises:
+        ModelError: it is not the configuration of one of the five parts.
+    """
+    for config_type, network_type in KINDS.values():
+        if type(config) is config_type:
+            return network_type(config)
+    raise ModelError(f"{type(config).__name__} describes no part of a model")
+
+
+def build(
+    network_type: Callable[[Any], nn.Module],
+    config: PartConfig,
+    tensors: Mapping[str, Tensor],
+    source: str,
+    *,
+    weights: bool = True,
+) -> nn.Module:
+    """A network with these tensors; its memory is taken only after names and shapes have been compared.
+
+    Args:
+        network_type: makes the network of a configuration.
+        config: its sizes.
+        tensors: by our names; of any floating type where the network has float32.
+        source: the file they come from, for messages.
+        weights: off for an outline: the tensors may be on the `meta` device, and stay there in their stored types.
+
+    Raises:
+        ModelError: the sizes are none that can be built; or tensors are missing, unexpected, of another shape or type,
+            and then they are listed.
+    """
+    _check_counts(config, tensors, source)
+    try:
+        with torch.device("meta"):
+            outline = network_type(config)
+    except _UNBUILDABLE as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{source}: no network can be built with the sizes of its configuration ({first})") from error
+    _compare(outline.state_dict(), tensors, source)
+    network = network_type(config) if weights else outline
+    network.load_state_dict(dict(tensors), strict=True, assign=not weights)
+    return network
+
+
+def load_strictly(network: nn.Module, tensors: Mapping[str, Tensor], source: str) -> int:
+    """Load all tensors of a network; returns how many matched, which is all of them.
+
+    Raises:
+        ModelError: some are missing, unexpected, of another shape or of another type; they are listed.
+    """
+    wanted = network.state_dict()
+    _compare(wanted, tensors, source)
+    network.load_state_dict(dict(tensors), strict=True)
+    return len(wanted)
+
+
+def _check_counts(config: PartConfig, tensors: Mapping[str, Tensor], source: str) -> None:
+    """A million layers take minutes to lay out, even without memory; every layer has a tensor, so count those first."""
+    layers = _layers_in(config.model_dump(mode="json"))
+    if layers > max(len(tensors), _FEWEST_TENSORS):
+        raise ModelError(
+            f"{source}: its configuration asks for {layers:,} layers, the file has {len(tensors):,} tensors; give the "
+            "checkpoint and the configuration of the same model"
+        )
+
+
+def _layers_in(value: Any, *, counted: bool = False) -> int:
+    """Layers that a configuration asks for: numbers under `layers` and `blocks`, and one for each entry of a list."""
+    if isinstance(value, dict):
+        return sum(_layers_in(entry, counted="layers" in key or "blocks" in key) for key, entry in value.items())
+    if isinstance(value, list):
+        return len(value) + sum(_layers_in(entry, counted=counted) for entry in value)
+    return value if counted and isinstance(value, int) else 0
+
+
+def _compare(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor], source: str) -> None:
+    missing = sorted(set(wanted) - set(tensors))
+    unexpected = sorted(set(tensors) - set(wanted))
+    shared = [name for name in wanted if name in tensors]
+    misshapen = [
+        f"{name} is {tuple(tensors[name].shape)}, should be {tuple(wanted[name].shape)}"
+        for name in shared
+        if tensors[name].shape != wanted[name].shape
+    ]
+    mistyped = [
+        f"{name} is {tensors[name].dtype}, should be {wanted[name].dtype}"
+        for name in shared
+        if tensors[name].dtype != wanted[name].dtype
+        and not (tensors[name].is_floating_point() and wanted[name].is_floating_point())
+    ]
+    if missing or unexpected or misshapen or mistyped:
+        wrong = {line.split(" ", 1)[0] for line in misshapen + mistyped}
+        problems = [
+            f"{label} {', '.join(names[:_NAMES_LISTED])}{' ...' if len(names) > _NAMES_LISTED else ''} ({len(names)})"
+            for label, names in (
+                ("missing", missing),
+                ("unexpected", unexpected),
+                ("other shape:", misshapen),
+                ("other type:", mistyped),
+            )
+            if names
+        ]
+        raise ModelError(
+            f"{source}: {len(shared) - len(wrong)} of {len(wanted)} tensors matched; {'; '.join(problems)}; "
+            "nothing was loaded, give the checkpoint and the configuration of the same model"
+        )

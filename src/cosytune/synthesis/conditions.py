@@ -1,0 +1,210 @@
+"""What the networks are told about who speaks: from a request to vectors, prompt tokens and prompt mel."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cosytune.audio.resample import resample
+from cosytune.errors import InputError, ModelError
+from cosytune.models.extractors import FrontEnds
+from cosytune.models.folder import Model
+from cosytune.models.voices import Voice, VoicePrompt
+from cosytune.synthesis.requests import END_OF_PROMPT, Request
+from cosytune.text.frontend import prepare_text
+from cosytune.text.tokenizers import TextTokenizer
+from cosytune.units import FEATURE_SAMPLE_RATE
+
+__all__ = ["Condition", "Conditions"]
+
+LONGEST_PROMPT_SECONDS = 30.0
+LONGEST_SOURCE_SECONDS = 30.0
+REMEMBERED = 32
+"""Prompt recordings whose analysis is kept: a thousand sentences with one prompt analyse it once."""
+
+_NO_IDS = torch.zeros(0, dtype=torch.int64)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Who speaks, as LM and flow are told.
+
+    Attributes:
+        lm_vector: [E], or None where the speaker's position must be absent (instruct).
+        lm_text, lm_speech: int64 [S] and [T], the prompt's text and tokens that the LM goes on from.
+        flow_vector: [E].
+        flow_tokens, flow_mel: int64 [T'] and float32 [M, F'], the prompt that the flow goes on from.
+    """
+
+    lm_vector: Tensor | None
+    lm_text: Tensor
+    lm_speech: Tensor
+    flow_vector: Tensor
+    flow_tokens: Tensor
+    flow_mel: Tensor
+
+
+class Conditions:
+    """Makes conditions for one model; recordings are analysed once and remembered by their content."""
+
+    def __init__(self, model: Model, tokenizer: TextTokenizer) -> None:
+        self._model = model
+        self._tokenizer = tokenizer
+        self._front_ends: FrontEnds | None = None
+        self._remembered: dict[str, Voice] = {}
+
+    @property
+    def front_ends(self) -> FrontEnds:
+        """The model's own analysis networks, needed for recordings only.
+
+        Raises:
+            ModelError: the model folder does not contain them.
+        """
+        if self._front_ends is None:
+            self._front_ends = FrontEnds(self._model)
+        return self._front_ends
+
+    def of_request(self, request: Request) -> Condition:
+        """The condition of a request, by its mode.
+
+        Raises:
+            InputError: the request contradicts itself, an unknown voice, or an unusable recording.
+            ModelError: the model lacks what the mode needs.
+        """
+        mode = request.mode
+        condition = _of_voice(self._voice(request), self._model.mel.bins)
+        if mode == "instruct":
+            # Released instruct models were trained without the speaker's position (specification, 4.7).
+            return replace(condition, lm_vector=None, lm_text=self._instruction(request), lm_speech=_NO_IDS)
+        return condition
+
+    def of_vector(self, vector: Tensor) -> Condition:
+        """The condition of a bare speaker vector [E].
+
+        Raises:
+            ModelError: the vector has another width than the networks take.
+        """
+        width = self._model.speaker_width()
+        if vector.numel() != width:
+            raise ModelError(
+                f"a speaker vector of {vector.numel()} numbers was given, model {self._model.name} takes {width}; use "
+                "a vector made by this model"
+            )
+        return _of_voice(Voice(vector.reshape(-1).float()), self._model.mel.bins)
+
+    def voice_of(self, wave: np.ndarray, rate: int, text: str | None, what: str) -> Voice:
+        """The voice of a recording.
+
+        Args:
+            wave: float32 [N] at `rate` Hz.
+            text: what is said in it; None takes only its sound.
+            what: the recording's name in messages.
+
+        Raises:
+            InputError: the recording or its text cannot be used.
+            ModelError: the model lacks its front ends.
+        """
+        _check_recording(wave, rate, what, LONGEST_PROMPT_SECONDS)
+        key = hashlib.sha256(np.ascontiguousarray(wave).tobytes() + str(rate).encode()).hexdigest()
+        if key not in self._remembered:
+            while len(self._remembered) >= REMEMBERED:
+                self._remembered.pop(next(iter(self._remembered)))
+            self._remembered[key] = self._analysed(wave, rate)
+        voice = self._remembered[key]
+        assert voice.prompt is not None
+        # Prompt and text meet as ids, not as strings: tokens must not grow together across the seam.
+        ids = _NO_IDS if text is None else self.ids("".join(self._unsplit(text)))
+        return replace(voice, prompt=replace(voice.prompt, text=ids))
+
+    def tokens_of(self, wave: np.ndarray, rate: int, what: str) -> Tensor:
+        """Speech tokens int64 [T] of a recording [N].
+
+        Raises:
+            InputError: the recording cannot be used.
+            ModelError: the model lacks its speech tokenizer.
+        """
+        _check_recording(wave, rate, what, LONGEST_SOURCE_SECONDS)
+        return torch.from_numpy(self.front_ends.tokens([resample(wave, rate, FEATURE_SAMPLE_RATE)])[0])
+
+    def vector_of(self, wave: np.ndarray, rate: int, what: str) -> Tensor:
+        """Speaker vector [E] of a recording [N]; raises as `tokens_of`."""
+        _check_recording(wave, rate, what, LONGEST_SOURCE_SECONDS)
+        return torch.from_numpy(self.front_ends.embedding([resample(wave, rate, FEATURE_SAMPLE_RATE)])[0])
+
+    def ids(self, text: str) -> Tensor:
+        """Text tokens int64 [S].
+
+        Raises:
+            ModelError: the LM does not know one of them.
+        """
+        ids = self._tokenizer.encode(text)
+        known = self._model.part("lm").config.text_vocabulary
+        if ids and max(ids) >= known:
+            raise ModelError(
+                f"{text[:40]!r} has the text token {max(ids)}, but the LM of {self._model.name} knows {known} of them: "
+                f"the {self._model.tokenizer.kind} tokenizer is not what it was trained with, so it cannot speak this"
+            )
+        return torch.tensor(ids, dtype=torch.int64)
+
+    def length(self, text: str) -> int:
+        """Number of text tokens."""
+        return len(self._tokenizer.encode(text))
+
+    def _voice(self, request: Request) -> Voice:
+        if request.voice is None:
+            wave, rate = request.prompt_wave, request.prompt_rate
+            if wave is None or rate is None:
+                raise InputError(f"{request.name}: a prompt recording needs its sample rate")
+            return self.voice_of(wave, rate, request.prompt_text, f"{request.name}: the prompt recording")
+        if request.voice not in self._model.voices:
+            known = ", ".join(sorted(self._model.voices)) or "none"
+            raise InputError(
+                f"{request.name}: model {self._model.name} has no voice {request.voice!r}; its voices: {known}; "
+                "or give a prompt recording"
+            )
+        return self._model.voices[request.voice]
+
+    def _instruction(self, request: Request) -> Tensor:
+        instruction = request.instruction or ""
+        if not instruction:
+            raise InputError(f"{request.name}: the instruction is empty; say in words how the text is to be spoken")
+        return self.ids("".join(self._unsplit(instruction)) + END_OF_PROMPT)
+
+    def _unsplit(self, text: str) -> list[str]:
+        return prepare_text(text, length=self.length, split=False)
+
+    def _analysed(self, wave: np.ndarray, rate: int) -> Voice:
+        listened = resample(wave, rate, FEATURE_SAMPLE_RATE)
+        tokens = torch.from_numpy(self.front_ends.tokens([listened])[0])
+        vector = torch.from_numpy(self.front_ends.embedding([listened])[0])
+        mel = torch.from_numpy(self.front_ends.mel(resample(wave, rate, self.front_ends.sample_rate)))
+        if (ratio := self.front_ends.frames_per_token) is not None:
+            count = min(len(tokens), mel.shape[1] // ratio)
+            tokens, mel = tokens[:count], mel[:, : count * ratio]
+        return Voice(vector, VoicePrompt(_NO_IDS, tokens, mel))
+
+
+def _of_voice(voice: Voice, bins: int) -> Condition:
+    """The condition of a voice; without a prompt recording it gets an empty one of `bins` mel bands."""
+    prompt = voice.prompt
+    if prompt is None:
+        empty = torch.zeros(bins, 0)
+        return Condition(voice.vector, _NO_IDS, _NO_IDS, voice.vector, _NO_IDS, empty)
+    # Without its words the LM cannot tell where the prompt's speech ends in the text: it gets neither (cross-lingual).
+    speech = prompt.tokens if len(prompt.text) else _NO_IDS
+    return Condition(voice.vector, prompt.text, speech, voice.vector, prompt.tokens, prompt.mel)
+
+
+def _check_recording(wave: np.ndarray, rate: int, what: str, longest: float) -> None:
+    if wave.ndim != 1 or rate <= 0 or not np.isfinite(wave).all():
+        raise InputError(
+            f"{what} has shape {list(wave.shape)} at {rate} Hz; give one channel of finite samples and its rate"
+        )
+    if len(wave) > longest * rate:
+        raise InputError(
+            f"{what} has {len(wave) / rate:.1f} s; at most {longest:.0f} s are understood, 5 to 13 s work best; cut it"
+        )
