@@ -1,6 +1,6 @@
 """Speed of decoding speech tokens: ours, the reference's way, and what the matrix products alone would allow.
 
-    python benchmarks/lm.py [--size 300m | --model FOLDER] [--tokens 250] [--rows 16] [--json]
+python benchmarks/lm.py [--size 300m | --model FOLDER] [--tokens 250] [--rows 16] [--json]
 """
 
 from __future__ import annotations

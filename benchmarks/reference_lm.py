@@ -1,8 +1,8 @@
 """The reference's way of decoding (specification, 4.3, 4.5 and 10.5): the baseline of `lm.py`, with our weights.
 
-Float32, one request at a time. Every step projects the sinusoids of all 2 T - 1 offsets anew in every layer, appends keys
-and values by concatenation in every layer and concatenates those of all layers once more; the nucleus is gathered by a
-loop over the sorted vocabulary.
+Float32, one request at a time. Every step projects the sinusoids of all 2 T - 1 offsets anew in every layer, appends
+keys and values by concatenation in every layer and concatenates those of all layers once more; the nucleus is gathered
+by a loop over the sorted vocabulary.
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ from measuring import machine, peak_mib, result_of
 
 from cosytune.models.folder import Model, read_model
 from cosytune.models.loading import network_of
-from cosytune.models.sizes import family_size
 from cosytune.models.model import TokenizerFile
+from cosytune.models.sizes import family_size
 from cosytune.models.voices import Voice
 from cosytune.synthesis import Request, Synthesiser
 from cosytune.synthesis.guards import GuardConfig

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import io
 import json
 import os
 import re
@@ -13,15 +14,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import typer.main
 
+from cosytune.audio.files import write_wave
 from cosytune.cli import main as main_module
 from cosytune.cli.main import app, main
 from cosytune.cli.output import print_result, progress
 from cosytune.errors import CosytuneError, DataError, MissingPackageError, ModelError, TrainingError
 from cosytune.models.folder import write_model
-from tests.unit.model_examples import NEEDS_WHISPER, released_folder, tiny_model
+from tests.unit.model_examples import NEEDS_WHISPER, released_folder, tiny_model, tone
 
 ROOT = Path(__file__).parents[2]
 TREE: Any = typer.main.get_command(app)
@@ -257,7 +260,10 @@ def test_say(run: Any, model: Path, tmp_path: Path) -> None:
     value = run("say", "hello", "-m", model, "--voice", "ada", "-o", tmp_path / "a.wav", "--json").json
     assert (tmp_path / "a.wav").is_file()
     assert value["seconds"] > 0
-    assert len(value["pieces"]) == len(value["tokens"]) == len(value["ended"]) == 1
+    assert value["mode"] == "voice"
+    assert len(value["pieces"]) == 1
+    assert value["tokens"] == value["pieces"][0]["tokens"] > 0
+    assert set(value["real_time_factors"]) == {"prompt", "lm", "flow", "vocoder"}
     (tmp_path / "t.txt").write_bytes(b"\xef\xbb\xbfhello")
     arguments = ["--prompt-wav", tmp_path / "a.wav", "--prompt-text", "hello", "-o", tmp_path / "b.flac"]
     outcome = run("say", "-m", model, "--file", tmp_path / "t.txt", *arguments)
@@ -268,6 +274,69 @@ def test_say(run: Any, model: Path, tmp_path: Path) -> None:
     assert unknown.status == 2
     assert "its voices: ada" in unknown.err
     assert not (tmp_path / "c.wav").exists()
+
+
+def test_say_converts_a_recording_and_follows_an_instruction(run: Any, model: Path, tmp_path: Path) -> None:
+    write_wave(tmp_path / "source.wav", tone(1.0, 16_000), 16_000)
+    arguments = ["-m", model, "--voice", "ada", "-o", tmp_path / "a.wav", "--json"]
+    assert run("say", "--convert", tmp_path / "source.wav", *arguments).json["mode"] == "conversion"
+    assert run("say", "hello", "--instruct", "how are you", *arguments).json["mode"] == "instruct"
+    slow = run("say", "hello", "--speed", "0.5", *arguments).json
+    assert slow["seconds"] > run("say", "hello", *arguments).json["seconds"]
+    both = run("say", "hello", "--convert", tmp_path / "source.wav", *arguments)
+    assert both.status == 2
+    assert "brings its own words" in both.err
+
+
+def test_say_reads_standard_input(run: Any, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("hello".encode())))
+    assert run("say", "-", "-m", model, "--voice", "ada", "-o", tmp_path / "a.mp3").status == 0
+    assert (tmp_path / "a.mp3").is_file()
+
+
+def test_say_keeps_a_voice(run: Any, tmp_path: Path) -> None:
+    write_model(tiny_model("ada"), tmp_path / "model")
+    write_wave(tmp_path / "eve.wav", tone(0.8, 16_000), 16_000)
+    prompt = ["--prompt-wav", tmp_path / "eve.wav", "--prompt-text", "hello"]
+    kept = run("say", "you", "-m", tmp_path / "model", *prompt, "--save-voice", "eve", "-o", tmp_path / "a.wav")
+    assert kept.status == 0
+    assert "has the voice 'eve' now" in kept.err
+    again = run("say", "you", "-m", tmp_path / "model", "--voice", "eve", "-o", tmp_path / "b.wav")
+    assert again.status == 0
+    assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
+
+
+def test_say_streams_raw_samples(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw))
+    monkeypatch.setattr(sys, "argv", ["cosytune", "say", "hello", "-m", str(model), "--voice", "ada", "-o", "-"])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 0
+    samples = np.frombuffer(raw.getvalue(), dtype="<i2")
+    assert len(samples) % 640 == 0 and np.abs(samples).max() > 0
+
+
+def test_say_speaks_a_file_of_requests(run: Any, model: Path, tmp_path: Path) -> None:
+    lines = [{"text": "hello", "voice": "ada"}, {"text": "you", "voice": "eve"}]
+    (tmp_path / "r.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    arguments = ["--batch", tmp_path / "r.jsonl", "-m", model, "-o", tmp_path / "out"]
+    outcome = run("say", *arguments, "--json")
+    assert outcome.status == 1, "one of them failed"
+    assert (outcome.json["spoken"], outcome.json["failed"]) == (1, 1)
+    assert "000002: 000002: model tiny has no voice 'eve'" in outcome.err
+    assert (tmp_path / "out" / "000001.wav").is_file()
+    assert "1 of 2 requests spoken" in run("say", *arguments).out
+    assert run("say", "hello", *arguments).status == 2
+    assert "needs a folder" in run("say", "--batch", tmp_path / "r.jsonl", "-m", model).err
+
+
+def test_bench_without_the_source_tree(run: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert "there is no benchmark 'ears'; give lm, flow, vocoder, speech" in run("bench", "ears").err
+    monkeypatch.setattr("cosytune.__file__", str(tmp_path / "a" / "b" / "c" / "cosytune.py"))
+    missing = run("bench", "lm")
+    assert missing.status == 6
+    assert "the benchmarks are a part of the source tree" in missing.err
 
 
 def test_numbers_that_are_none_become_null(capsys: pytest.CaptureFixture[str]) -> None:

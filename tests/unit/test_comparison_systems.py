@@ -143,7 +143,7 @@ def test_a_sentence_that_fails_is_a_result(
     class Broken:
         sample_rate = RATE
 
-        def __init__(self, *_: object) -> None: ...
+        def __init__(self, *_: object, **__: object) -> None: ...
 
         def speak(self, request: Request) -> object:
             if isinstance(outcome, Exception):

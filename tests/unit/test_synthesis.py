@@ -144,7 +144,7 @@ def test_a_long_text_is_spoken_in_pieces(synthesiser: Synthesiser) -> None:
 
 @pytest.mark.parametrize("text", ["", "   ", "... !?", "\x00\x1b", "<br/>"])
 def test_nothing_to_say(synthesiser: Synthesiser, text: str) -> None:
-    with pytest.raises(InputError, match="request: .*nothing to"):
+    with pytest.raises(InputError, match=r"request: .*nothing to"):
         synthesiser.speak(Request(text, "ada"))
 
 

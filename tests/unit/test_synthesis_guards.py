@@ -55,12 +55,15 @@ def test_silence_and_long_pauses_are_problems() -> None:
     silence = np.zeros(RATE // 2, np.float32)
     assert sound_problem(speech, RATE, config) is None
     assert sound_problem(np.concatenate([speech, silence, speech]), RATE, config) is None
-    assert sound_problem(np.concatenate([speech, silence, silence, silence, speech]), RATE, config) == "a pause of 1.5 s"
+    paused = np.concatenate([speech, silence, silence, silence, speech])
+    assert sound_problem(paused, RATE, config) == "a pause of 1.5 s"
     assert sound_problem(np.concatenate([speech, *[silence] * 6]), RATE, config) is None, "the tail is cut, not retried"
     assert sound_problem(np.zeros(RATE, np.float32), RATE, config) == "nothing but silence"
 
 
-@pytest.mark.parametrize("wrong", [{"retries": -1}, {"loop_seconds": 0.0}, {"longest_pause": -1}, {"shortest_limit": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"retries": -1}, {"loop_seconds": 0.0}, {"longest_pause": -1}, {"shortest_limit": 0}]
+)
 def test_guards_that_make_no_sense_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(InputError, match="guards need retries of 0 or more and durations above 0 s"):
         GuardConfig(**wrong)  # type: ignore[arg-type]

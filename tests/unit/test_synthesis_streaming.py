@@ -46,9 +46,7 @@ def test_one_chunk_is_the_whole(synthesiser: Synthesiser) -> None:
     np.testing.assert_allclose(chunk, synthesiser.speak(request).wave, atol=1e-4)
 
 
-def test_the_only_difference_is_what_the_flow_sees(
-    synthesiser: Synthesiser, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_only_difference_is_what_the_flow_sees(synthesiser: Synthesiser, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a flow that looks at nothing but its own frame's noise, stream and whole are the same wave."""
 
     def blind(flow: object, tokens: torch.Tensor, *_: object, noise: torch.Tensor, **more: object) -> torch.Tensor:

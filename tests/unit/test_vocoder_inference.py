@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cosytune.models.layers.noise import NoiseTape
 from cosytune.models.sizes import family_size
-from cosytune.models.vocoder import Vocoder, VocoderConfig
+from cosytune.models.vocoder import Vocoder, VocoderConfig, filters
 from cosytune.models.vocoder import stream as stream_module
 from cosytune.models.vocoder.convert import from_released, to_released
 from cosytune.models.vocoder.inference import InferenceVocoder, for_inference
@@ -190,6 +190,16 @@ def test_rows_of_a_batch_are_what_they_are_alone(
         waves = together(fast, mels, [tape(vocoder, row) for row in range(len(mels))], phases)
     for row, (mel, wave) in enumerate(zip(mels, waves, strict=True)):
         agree(wave, by_the_book(vocoder, mel, row, phases[row]))
+
+
+def test_without_packed_weights_it_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filters, "packing_works", lambda weight: False)
+    vocoder, packed = MODELS[1]
+    mel, phases = random_mel(1, 40)[0], random_phases(1)[0]
+    waves = [
+        VocoderStream(fast, tape(vocoder, 0), phases).push(mel, final=True) for fast in (for_inference(vocoder), packed)
+    ]
+    agree(*waves)
 
 
 def test_bfloat16_is_near() -> None:

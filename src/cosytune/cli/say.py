@@ -70,6 +70,12 @@ def command(
         return
     output = output or Path("speech.wav")
     _check_output(output)
+    if (voice is None) == (prompt_wav is None):
+        raise InputError("give either --voice NAME or --prompt-wav FILE; cosytune inspect lists a model's voices")
+    if prompt_text is not None and prompt_wav is None:
+        raise InputError("--prompt-text says what is said in --prompt-wav; give that recording, or leave the text out")
+    if save_voice is not None and prompt_wav is None:
+        raise InputError("--save-voice keeps the voice of a recording; give --prompt-wav, and --prompt-text if you can")
     prompt, prompt_rate = _recording(prompt_wav)
     source, source_rate = _recording(convert)
     request = Request(
@@ -138,11 +144,9 @@ def _report(speech: Speech, output: Path, as_json: bool) -> None:
 def _save_voice(synthesiser: Synthesiser, request: Request, model: Path, name: str) -> None:
     import sys
 
-    from cosytune.errors import InputError
     from cosytune.models.folder import add_voice
 
-    if request.prompt_wave is None or request.prompt_rate is None:
-        raise InputError("--save-voice keeps the voice of a recording; give --prompt-wav, and --prompt-text if you can")
+    assert request.prompt_wave is not None and request.prompt_rate is not None
     voice = synthesiser.voice_of(request.prompt_wave, request.prompt_rate, request.prompt_text)
     add_voice(model, name, voice)
     sys.stderr.write(f"{model} has the voice {name!r} now\n")
@@ -162,7 +166,9 @@ def _stream(synthesiser: Synthesiser, request: Request) -> None:
         first = stream.first_chunk_seconds
     seconds = sum(piece.seconds for piece in stream.pieces)
     factor = spent / seconds if seconds else float(np.inf)
-    sys.stderr.write(f"{seconds:.2f} s of speech, first chunk after {first or 0.0:.2f} s, real-time factor {factor:.2f}\n")
+    sys.stderr.write(
+        f"{seconds:.2f} s of speech, first chunk after {first or 0.0:.2f} s, real-time factor {factor:.2f}\n"
+    )
 
 
 def _batch(

@@ -79,7 +79,9 @@ def read_batch(path: Path) -> list[BatchLine]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as UTF-8 text ({error}); give a file with one JSON object a line") from error
+        raise InputError(
+            f"{path} cannot be read as UTF-8 text ({error}); give a file with one JSON object a line"
+        ) from error
     lines: list[BatchLine] = []
     seen: dict[str, int] = {}
     for number, line in enumerate(text.splitlines(), start=1):
@@ -94,7 +96,7 @@ def read_batch(path: Path) -> list[BatchLine]:
         seen[name.casefold()] = number
         lines.append(parsed.model_copy(update={"id": name}))
     if not lines:
-        raise InputError(f"{path} holds no requests; give one JSON object a line, for example {{\"text\": \"Hello.\"}}")
+        raise InputError(f'{path} holds no requests; give one JSON object a line, for example {{"text": "Hello."}}')
     return lines
 
 
@@ -104,14 +106,14 @@ def _parsed(line: str, where: str) -> BatchLine:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where} is not JSON ({error}); write one object a line, with double quotes") from error
     if not isinstance(value, dict):
-        raise InputError(f"{where} is a {type(value).__name__}, not an object; write {{\"text\": ...}}")
+        raise InputError(f'{where} is a {type(value).__name__}, not an object; write {{"text": ...}}')
     try:
         return BatchLine.model_validate(value)
     except ValidationError as error:
         first = error.errors()[0]
-        raise InputError(
-            f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}; the keys are {', '.join(BatchLine.model_fields)}"
-        ) from error
+        place = ".".join(map(str, first["loc"]))
+        keys = ", ".join(BatchLine.model_fields)
+        raise InputError(f"{where}: {place}: {first['msg']}; the keys are {keys}") from error
 
 
 def speak_batch(

@@ -128,9 +128,7 @@ class Renderer:
             prompt_token_lengths=torch.tensor([len(condition.flow_tokens) for condition in conditions]),
             prompt_frame_lengths=torch.tensor(prompts),
         )
-        return [
-            change_speed(mel[:, :count], each.speed) for mel, count, each in zip(mels, frames, group, strict=True)
-        ]
+        return [change_speed(mel[:, :count], each.speed) for mel, count, each in zip(mels, frames, group, strict=True)]
 
 
 def change_speed(mel: Tensor, speed: float) -> Tensor:

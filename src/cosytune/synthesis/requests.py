@@ -27,8 +27,8 @@ SLOWEST, FASTEST = 0.5, 2.0
 class Request:
     """One text to be spoken, or one recording to be said again by another voice.
 
-    Who speaks: a named `voice`, or the voice of a recording (`prompt_wave`). What is said: `text`, or what `source_wave`
-    says (voice conversion).
+    Who speaks: a named `voice`, or the voice of a recording (`prompt_wave`). What is said: `text`, or what
+    `source_wave` says (voice conversion).
 
     Attributes:
         text: what to say, of any length.
@@ -189,7 +189,8 @@ class Speech:
     @property
     def real_time_factors(self) -> dict[str, float]:
         """RTF of each part."""
-        return {part: spent / self.seconds if self.seconds else float("inf") for part, spent in self.seconds_spent.items()}
+        seconds = self.seconds
+        return {part: spent / seconds if seconds else float("inf") for part, spent in self.seconds_spent.items()}
 
     def save(self, path: Path | str) -> None:
         """Write the wave; the format follows the suffix (wav, flac, mp3, ogg)."""

@@ -13,7 +13,7 @@ own difference between seeing the look-ahead and seeing everything: `docs/speaki
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -86,8 +86,8 @@ class SpeechStream:
         """
         if plan.request.speed != 1.0:
             raise InputError(
-                f"{plan.request.name}: speed {plan.request.speed:g} needs the whole speech; stream at speed 1, or speak "
-                "without streaming"
+                f"{plan.request.name}: speed {plan.request.speed:g} needs the whole speech; stream at speed 1, or "
+                "speak without streaming"
             )
         self.sample_rate = renderer.sample_rate
         self.pieces: list[Piece] = []
@@ -138,7 +138,7 @@ class SpeechStream:
         """Wall time by part so far."""
         return dict(self._plan.spending.seconds)
 
-    def _run(self) -> Iterator[np.ndarray]:  # type: ignore[return]
+    def _run(self) -> Generator[np.ndarray, None, None]:
         last = len(self._plan.pieces) - 1
         for number, piece in enumerate(self._plan.pieces):
             begin = self._given
@@ -153,12 +153,8 @@ class SpeechStream:
             attempt = judge_tokens(heard or Generated(tokens, "end"), self._guards, self._renderer.clock)
             if number != last:
                 yield _pause_after(tail, piece.pause, self.sample_rate)
-            rate = self.sample_rate
-            self.pieces.append(
-                Piece(
-                    piece.text, list(tokens), attempt.ended, attempt.problem, 0, begin / rate, (self._given - begin) / rate
-                )
-            )
+            start, seconds = begin / self.sample_rate, (self._given - begin) / self.sample_rate
+            self.pieces.append(Piece(piece.text, list(tokens), attempt.ended, attempt.problem, 0, start, seconds))
 
     def _tokens(self, number: int) -> Iterator[tuple[list[int], Generated | None]]:
         """Tokens so far of a piece after each new one, and what ended it once it has ended."""

@@ -28,6 +28,7 @@ from cosytune.evaluation.run import SpokenItem, score_system, sees_damage
 from cosytune.files import hash_json, write_json
 from cosytune.models.folder import Model, identity_of, read_model
 from cosytune.models.voices import Voice
+from cosytune.synthesis.guards import GuardConfig
 from cosytune.synthesis.requests import Request
 from cosytune.synthesis.synthesiser import Synthesiser
 from cosytune.text.language import base_language
@@ -271,7 +272,10 @@ def _speak_all(
     """What the system says, by intended speaker, and what it could not say."""
     items: dict[str, list[SpokenItem]] = {}
     failures: list[str] = []
-    synthesiser = None if job.model is None else Synthesiser(_with_voices(read_model(job.model), corpus))
+    synthesiser = None
+    if job.model is not None:
+        # No second tries: a model that babbles is to be heard babbling, or two models could not be told apart by it.
+        synthesiser = Synthesiser(_with_voices(read_model(job.model), corpus), guards=GuardConfig(retries=0))
     for clip in clips:
         recording = Recording(*_recorded(clip))
         seconds = len(recording.wave) / recording.sample_rate

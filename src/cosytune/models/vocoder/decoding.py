@@ -17,6 +17,9 @@ from cosytune.models.vocoder.weights import BlockWeights, StageWeights, StepWeig
 
 __all__ = ["Decoding", "PitchRun"]
 
+LAST_SLOPE = 0.01
+"""Of the LeakyReLU before the last convolution; torch's default, which the reference left as it is."""
+
 Lengths = Sequence[int] | None
 
 
@@ -51,7 +54,9 @@ class Decoding:
             last = index == len(weights.stages) - 1
             lengths = None if lengths is None else [length * stage.rate + last for length in lengths]
             self._stages.append(_Stage(stage, config.leaky_slope, last, lengths))
-        self._post = Convolution(weights.post, padding, padding, activation=partial(leaky, slope=0.01), lengths=lengths)
+        self._post = Convolution(
+            weights.post, padding, padding, activation=partial(leaky, slope=LAST_SLOPE), lengths=lengths
+        )
         self._frames, self._made = lengths, 0
         self._overlap = Upsampling(weights.synthesis, config.istft_hop, config.istft_n_fft // 2, fewer=1)
 

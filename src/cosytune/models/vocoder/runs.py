@@ -130,7 +130,8 @@ class Queue:
 
     def put(self, x: Tensor) -> None:
         """Append [B, n, D]; the queue may write into it."""
-        self._pieces.append(x)
+        if x.shape[1] or not self._pieces:
+            self._pieces.append(x)
         self.length += x.shape[1]
 
     def take(self, count: int) -> Tensor:

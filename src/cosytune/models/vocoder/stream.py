@@ -135,7 +135,8 @@ class _Excitation:
 
     def __init__(self, vocoder: InferenceVocoder, tape: NoiseTape, phases: Tensor) -> None:
         self._hop, self._source = vocoder.config.hop, vocoder.harmonic_source
-        self._tape, self._phases = tape, phases.unsqueeze(0)
+        self._tape = tape
+        self._phases = phases.unsqueeze(0).to(vocoder.weights.analysis.device)
         self._pitch, self._analysis = PitchRun(vocoder.weights), vocoder.analysis()
         self._turns: Tensor | None = None
 

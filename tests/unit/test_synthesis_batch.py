@@ -1,0 +1,145 @@
+"""A file of requests: resumable, one bad line never stops the others, every wrong line is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cosytune.audio.files import read_wave, write_wave
+from cosytune.errors import InputError
+from cosytune.models.flow.solver import SolverConfig
+from cosytune.synthesis import Synthesiser
+from cosytune.synthesis.batch import RESULTS, BatchResult, read_batch, speak_batch
+from tests.unit.model_examples import tiny_model, tone
+
+
+@pytest.fixture(scope="module")
+def synthesiser() -> Synthesiser:
+    return Synthesiser(tiny_model("ada", "bob"), solver=SolverConfig(steps=1))
+
+
+def batch_file(folder: Path, *lines: Any) -> Path:
+    texts = [line if isinstance(line, str) else json.dumps(line, ensure_ascii=False) for line in lines]
+    (folder / "requests.jsonl").write_text("\n".join(texts) + "\n", encoding="utf-8")
+    return folder / "requests.jsonl"
+
+
+def speak(synthesiser: Synthesiser, file: Path, folder: Path, **more: Any) -> list[BatchResult]:
+    settings = more.pop("settings", {"model": "tiny"})
+    return speak_batch(synthesiser, read_batch(file), folder, source=file.parent, settings=settings, **more)
+
+
+def test_lines_become_recordings(synthesiser: Synthesiser, tmp_path: Path) -> None:
+    write_wave(tmp_path / "my voice.wav", tone(0.8, 16_000), 16_000)
+    file = batch_file(
+        tmp_path,
+        {"text": "hello", "voice": "ada", "id": "first"},
+        "",
+        {"text": "you", "prompt_wav": "my voice.wav", "prompt_text": "hello", "speed": 2, "seed": 3},
+        {"convert": "my voice.wav", "voice": "bob", "id": "声"},
+        {"text": "hello", "voice": "nobody"},
+        {"text": "hello", "prompt_wav": "missing.wav"},
+    )
+    heard: list[str] = []
+    results = speak(synthesiser, file, tmp_path / "out", format="flac", done=lambda result: heard.append(result.id))
+    assert [result.id for result in results] == ["first", "000003", "声", "000005", "000006"]
+    assert sorted(heard) == sorted(result.id for result in results)
+    assert [result.error is None for result in results] == [True, True, True, False, False]
+    assert "no voice 'nobody'" in str(results[3].error)
+    assert "missing.wav does not exist: paths in a batch file are relative to its folder" in str(results[4].error)
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["000003.flac", "first.flac", RESULTS, "声.flac"]
+    wave, _ = read_wave(tmp_path / "out" / "first.flac")
+    assert results[0].speech is not None
+    assert results[0].speech["seconds"] == pytest.approx(len(wave) / 16_000, abs=1e-3)
+    assert results[1].speech is not None and results[1].speech["mode"] == "zero-shot"
+    lines = (tmp_path / "out" / RESULTS).read_text(encoding="utf-8").splitlines()
+    assert {json.loads(line)["id"] for line in lines} == set(heard)
+
+
+def test_what_was_done_is_not_done_again(
+    synthesiser: Synthesiser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    speak(synthesiser, batch_file(tmp_path, {"text": "hello", "voice": "ada"}, {"text": "you", "voice": "ada"}), out)
+    with (out / RESULTS).open("a", encoding="utf-8") as log:
+        log.write('{"id": "a line that a kill cut sh')
+    spoken: list[str] = []
+    original = Synthesiser.speak_all
+
+    def counting(self: Synthesiser, requests: Any) -> Any:
+        def seen() -> Any:
+            for request in requests:
+                spoken.append(request.name)
+                yield request
+
+        return original(self, seen())
+
+    monkeypatch.setattr(Synthesiser, "speak_all", counting)
+    (out / "000002.wav").unlink()
+    file = batch_file(
+        tmp_path,
+        {"text": "hello", "voice": "ada"},
+        {"text": "you", "voice": "ada"},
+        {"text": "there", "voice": "ada"},
+    )
+    results = speak(synthesiser, file, out)
+    assert spoken == ["000002", "000003"], "the lost recording and the new line"
+    assert [result.error for result in results] == [None] * 3
+    spoken.clear()
+    changed = batch_file(tmp_path, {"text": "hello you", "voice": "ada"}, {"text": "you", "voice": "ada"})
+    speak(synthesiser, changed, out)
+    assert spoken == ["000001"], "another text is another recording"
+    spoken.clear()
+    speak(synthesiser, changed, out, settings={"model": "other"})
+    assert spoken == ["000001", "000002"], "another model speaks all of it again"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("not json", "line 2 is not JSON"),
+        ("[1]", "line 2 is a list, not an object"),
+        ({"txt": "hello"}, r"line 2: txt: .*; the keys are id, text, voice"),
+        ({"text": 5}, "line 2: text: Input should be a valid string"),
+        ({"text": "a", "seed": -1}, "line 2: seed"),
+        ({"text": "a", "id": "../up"}, r"line 2: the id '\.\./up' is no file name"),
+        ({"text": "a", "id": ".hidden"}, "is no file name"),
+        ({"text": "a", "id": "FIRST"}, "the id 'FIRST' stands in line 1 as well"),
+        ("[" * 100_000, "line 2 is not JSON"),
+    ],
+)
+def test_wrong_lines_are_named(tmp_path: Path, line: Any, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        read_batch(batch_file(tmp_path, {"text": "a", "id": "first"}, line))
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read as UTF-8 text"):
+        read_batch(tmp_path / "none.jsonl")
+    (tmp_path / "latin.jsonl").write_bytes(b'{"text": "\xe4"}')
+    with pytest.raises(InputError, match="cannot be read as UTF-8 text"):
+        read_batch(tmp_path / "latin.jsonl")
+    with pytest.raises(InputError, match="holds no requests"):
+        read_batch(batch_file(tmp_path, "", "  "))
+
+
+def test_formats_are_checked_first(synthesiser: Synthesiser, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="'opus' is not a format we write"):
+        speak(synthesiser, batch_file(tmp_path, {"text": "a"}), tmp_path / "out", format="opus")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_speech_of_nothing_is_an_error_of_its_line(
+    synthesiser: Synthesiser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cosytune.synthesis import engine
+
+    monkeypatch.setattr(engine, "join", lambda waves, pauses, rate: (np.zeros(0, np.float32), [0] * len(waves)))
+    results = speak(synthesiser, batch_file(tmp_path, {"text": "hello", "voice": "ada"}), tmp_path / "out")
+    assert results[0].error is not None
+    assert not (tmp_path / "out" / "000001.wav").exists()
