@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from cosytune.errors import ModelError
-from cosytune.models.lm.sampling import GREEDY, REFERENCE_SAMPLING, SamplingConfig, nucleus, sample
+from cosytune.models.lm.sampling import GREEDY, REFERENCE_SAMPLING, SamplingConfig, _drawn, nucleus, sample
 from tests.golden_fill import uniform
 
 RECORDED_NUCLEUS = [
@@ -90,15 +90,16 @@ def test_of_equal_tokens_the_lower_id_comes_first() -> None:
     assert taken(torch.zeros(4097), 1.0, 25) == list(range(25))
 
 
-def test_neighbouring_numbers_are_not_taken_for_equal() -> None:
-    # The smallest difference that float32 can tell, against the order of the ids, at the last two of 4097 classes.
-    probabilities = torch.full((4097,), -30.0)
-    probabilities[4095], probabilities[4096] = 1.0, 1.0 + 2.0**-23
-    softmax = probabilities.softmax(0)
-    expected = 4096 if softmax[4096] > softmax[4095] else 4095
-    assert taken(probabilities, 0.1, 1) == [expected]
-    sharper = torch.tensor([0.0] * 4095 + [9.0, 9.00001])
-    assert taken(sharper, 0.1, 1) == [4096]
+def test_nearly_equal_tokens_are_not_taken_for_equal() -> None:
+    # One step of float32 apart, the likelier one with the highest id.
+    higher = torch.nextafter(torch.tensor(9.0), torch.tensor(10.0)).item()
+    assert taken(torch.tensor([9.0] + [0.0] * 4095 + [higher]), 0.1, 1) == [4096]
+
+
+def test_a_number_on_a_border_belongs_to_the_next_class_that_weighs_something() -> None:
+    ids, weights = torch.tensor([[7, 8, 9, 5]]), torch.tensor([[0.0, 0.25, 0.0, 0.25]])
+    for uniform_number, expected in ((0.0, 8), (0.49, 8), (0.5, 5), (1 - 2.0**-53, 5)):
+        assert _drawn(ids, weights, torch.tensor([uniform_number], dtype=torch.float64)) == [expected]
 
 
 def reference_draw(row: Tensor, history: Sequence[int], config: SamplingConfig, seed: int, forbid_end: bool) -> int:

@@ -10,6 +10,7 @@ import torch
 
 from cosytune.errors import InputError, ModelError
 from cosytune.models.extractors import FrontEnds
+from cosytune.models.flow.solver import SolverConfig
 from cosytune.models.folder import read_model
 from cosytune.models.onnx_front_ends import OnnxSpeakerEncoder, OnnxSpeechTokenizer
 from cosytune.synthesis.requests import Request
@@ -41,12 +42,12 @@ def full_folder(folder: Path) -> Path:
 @NEEDS_WHISPER
 def test_a_released_folder_speaks(folder: Path) -> None:
     model = read_model(folder)
-    synthesiser = Synthesiser(model, steps=2)
+    synthesiser = Synthesiser(model, solver=SolverConfig(steps=2))
     voice = sorted(model.voices)[0]
     speech = synthesiser.speak(Request("a", voice))
     assert speech.sample_rate == 22050
     assert np.isfinite(speech.wave).all()
-    assert len(speech.wave) == 256 * model.clock.frames_of_tokens(len(speech.tokens[0]))
+    assert len(speech.wave) == 256 * model.clock.frames_of_tokens(speech.tokens)
 
 
 @NEEDS_WHISPER
@@ -70,7 +71,7 @@ def test_an_lm_with_more_text_than_the_tokenizer(folder: Path) -> None:
 
 @NEEDS_WHISPER
 def test_onnx_files_are_needed_for_prompts_only(folder: Path) -> None:
-    synthesiser = Synthesiser(read_model(folder), steps=1)
+    synthesiser = Synthesiser(read_model(folder), solver=SolverConfig(steps=1))
     prompt = tone(1.0, 16_000)
     with pytest.raises(ModelError, match=r"speech_tokenizer_v1.onnx is missing; prompts and training need it"):
         synthesiser.speak(Request("a", prompt_wave=prompt, prompt_rate=16_000))
@@ -93,7 +94,7 @@ def test_zero_shot_and_features_with_onnx_files(full_folder: Path) -> None:
     assert not np.allclose(vectors[0], vectors[1])
     assert ends.hash == model.extractor_hash()
     request = Request("a", prompt_wave=tone(0.6, 22_050), prompt_rate=22_050, prompt_text="b", seed=3)
-    synthesiser = Synthesiser(model, steps=2)
+    synthesiser = Synthesiser(model, solver=SolverConfig(steps=2))
     speech = synthesiser.speak(request)
     assert len(speech.wave)
     assert np.array_equal(speech.wave, synthesiser.speak(request).wave)

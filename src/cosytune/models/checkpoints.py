@@ -114,6 +114,7 @@ def read_flat_checkpoint(
         ModelError: see `read_checkpoint`; an entry is no plain tensor, or the tensors claim more than the file holds.
     """
     state = read_checkpoint(path, weights=weights)
+    size = path.stat().st_size
     beside = {name: value for name, value in state.items() if name in allowed}
     tensors = {name: value for name, value in state.items() if name not in allowed}
     for name, value in tensors.items():
@@ -123,7 +124,7 @@ def read_flat_checkpoint(
                 "of names and tensors; take the weights out of their wrapping"
             )
         _check_tensor(path, name, value, "cpu" if weights else "meta")
-    claimed, size = sum(value.numel() * value.element_size() for value in tensors.values()), path.stat().st_size
+    claimed = sum(value.numel() * value.element_size() for value in tensors.values())
     # A tensor may be stored once and be called by two names; a thousand names for one are a trap.
     if claimed > 2 * size:
         raise ModelError(f"{path}: its tensors claim {claimed:,} bytes, the file has {size:,}; get the file again")
@@ -138,6 +139,9 @@ def _check_tensor(path: Path, name: str, value: Tensor, device: str) -> None:
             f"{path}: tensor {name!r} is not plain (sparse, quantised or without data); convert it to dense numbers"
         )
     claimed, held = value.numel() * value.element_size(), value.untyped_storage().nbytes()
+    size = path.stat().st_size
+    if held > size:  # without weights nobody compares them; torch lets the storage grow with a lying stride
+        raise ModelError(f"{path}: tensor {name!r} lies in {held:,} bytes, the file has {size:,}; get the file again")
     if claimed > held:
         raise ModelError(
             f"{path}: tensor {name!r} of shape {tuple(value.shape)} claims {claimed:,} bytes and holds {held:,}; get "

@@ -65,7 +65,7 @@ def _cache(model: Model) -> int:
     """Keys and values of the LM's decoder."""
     if "lm" not in model.parts:
         return 0
-    decoder = model.part("lm").config.decoder
+    decoder: Any = model.part("lm").config.decoder
     return int(2 * FLOAT * decoder.layers * decoder.width * LONGEST_SECONDS * model.clock.token_rate)
 
 

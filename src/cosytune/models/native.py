@@ -170,6 +170,8 @@ def read_native(path: Path, *, weights: bool = True) -> Model:
         )
     try:
         files = {str(name): str(digest) for name, digest in description["files"].items()}
+        tokenizer = _read_tokenizer(path, description["text_tokenizer"]["kind"], files)
+        voices = read_voices(path)
         parts = {
             name: _read_part(path, name, config, files, weights=weights)
             for name, config in description["parts"].items()
@@ -180,8 +182,8 @@ def read_native(path: Path, *, weights: bool = True) -> Model:
             clock=Clock(**description["clock"]),
             mel=MelConfig(**description["mel"]),
             parts=parts,
-            tokenizer=_read_tokenizer(path, description["text_tokenizer"]["kind"], files),
-            voices=read_voices(path),
+            tokenizer=tokenizer,
+            voices=voices,
             lineage=[dict(entry) for entry in description["lineage"]],
             path=path,
             onnx=_onnx_of(path, files, verify=weights),

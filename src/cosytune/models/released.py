@@ -67,6 +67,7 @@ def read_released(path: Path, *, weights: bool = True) -> Model:
         ModelError: a file is missing or damaged, the yaml lacks a number, or tensors do not match it.
     """
     hyper = read_hyper_parameters(_read_yaml(path / YAML), str(path / YAML))
+    voices = read_released_voices(path)
     parts = {name: _read_part(path, hyper, name, weights=weights) for name in _LAYOUTS}
     clock, mel = _geometry(path, hyper, parts)
     return Model(
@@ -76,7 +77,7 @@ def read_released(path: Path, *, weights: bool = True) -> Model:
         mel=mel,
         parts=parts,
         tokenizer=TokenizerFile("whisper"),
-        voices=read_released_voices(path),
+        voices=voices,
         path=path,
         onnx={name: path / file for name, file in _ONNX.items()},
     )

@@ -3,11 +3,13 @@
 The LM decodes token by token and the vocoder runs along time exactly (`VocoderStream`), so both give what they give for
 the whole. The flow sees the future: it is run on windows of
 
-    [prompt of the voice] [context: what was said last, tokens and mel] [new tokens] [look-ahead]
+    [prompt of the voice] [context: what was said last] [new tokens] [look-ahead]
 
-where prompt and context stand as the known beginning and the look-ahead's frames are kept to be blended into the next
-window's first frames. The noise of every frame is the one that the whole would start from. What is left is the flow's
-own difference between seeing the look-ahead and seeing everything: `docs/speaking.md` has it measured.
+of which only the new tokens' frames are given out. The noise of every frame is the one that the whole would start from,
+so windows agree where they overlap, and the look-ahead's frames are blended into the next window's first ones. What is
+left is the flow's own difference between seeing a window and seeing everything: `docs/speaking.md` has it measured.
+(Handing the context's mel over as a known beginning, like a prompt, was measured too: three times as far from the
+whole, because the whole has no such beginning.)
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ class StreamConfig:
         first: new speech in the first chunk: less of it comes sooner and costs more.
         following: new speech in every other chunk.
         look_ahead: speech that the flow must see beyond what is given out.
-        context: speech before the chunk that the flow goes on from.
+        context: speech before the chunk that the flow sees again.
     """
 
     first: float = 0.8
@@ -192,8 +194,7 @@ class _PieceStream:
         self._vocoder = VocoderStream(renderer.vocoder, renderer.excitation_tape(seed), renderer.phases(seed))
         self._said = 0
         self._noise = torch.zeros(renderer.flow.config.mel_bins, 0)
-        self._mel = torch.zeros(renderer.flow.config.mel_bins, 0)
-        self._preview = self._mel
+        self._preview = torch.zeros(renderer.flow.config.mel_bins, 0)
 
     def push(self, tokens: list[int], final: bool) -> Iterator[np.ndarray]:
         """Waves that can be made of the tokens so far; all that is left if `final`."""
@@ -214,37 +215,35 @@ class _PieceStream:
 
     def _chunk(self, tokens: list[int], end: int, last: bool) -> np.ndarray:
         begin, seen = self._said, min(len(tokens), end + self._ahead)
-        new = torch.zeros(self._mel.shape[0], 0)
+        new = self._preview[:, :0]
         if seen > begin:
             with Spending.shared([self._spending], "flow"):
                 window = self._window(tokens, begin, seen)
             count = self._frames(end) - self._frames(begin)
             new, self._preview = _blended(self._preview, window)[:, :count], window[:, count:]
-        self._mel = torch.cat((self._mel, new), dim=1)
         self._said = end
         with Spending.shared([self._spending], "vocoder"):
             return self._vocoder.push(new, final=last).cpu().numpy()
 
     def _window(self, tokens: list[int], begin: int, seen: int) -> Tensor:
-        """Mel [M, F] of the tokens `begin` to `seen`, going on from the voice's prompt and from what was said last."""
-        flow, condition, device = self._renderer.flow, self._condition, self._renderer.device
+        """Mel [M, F] of the tokens `begin` to `seen`, seen behind the voice's prompt and what was said last."""
+        condition, device = self._condition, self._renderer.device
         past = max(0, begin - self._context)
         frames = [self._frames(place) for place in (past, begin, seen)]
         while self._noise.shape[1] < frames[2]:
             self._noise = torch.cat((self._noise, self._tape.take(frames[2] - self._noise.shape[1]).T), dim=1)
-        prompt_tokens = torch.cat((condition.flow_tokens, torch.tensor(tokens[past:begin], dtype=torch.int64)))
-        prompt_mel = torch.cat((condition.flow_mel, self._mel[:, frames[0] : frames[1]]), dim=1)
-        return synthesise(
-            flow,
-            torch.tensor([tokens[begin:seen]]).to(device),
-            prompt_tokens[None].to(device),
-            prompt_mel[None].to(device),
+        mel = synthesise(
+            self._renderer.flow,
+            torch.tensor([tokens[past:seen]]).to(device),
+            condition.flow_tokens[None].to(device),
+            condition.flow_mel[None].to(device),
             condition.flow_vector[None].to(device),
-            frames[2] - frames[1],
+            frames[2] - frames[0],
             frames_per_token=self._clock.frames_per_token,
             noise=torch.cat((self._prompt_noise, self._noise[:, frames[0] : frames[2]]), dim=1)[None].to(device),
             solver=self._renderer.solver,
-        )[0].cpu()
+        )
+        return mel[0, :, frames[1] - frames[0] :].cpu()
 
     def _frames(self, tokens: int) -> int:
         clock: Clock = self._clock
