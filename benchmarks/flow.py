@@ -39,13 +39,11 @@ SETTINGS = {
     "20 Euler steps": SolverConfig(20),
     "8 Euler steps": SolverConfig(8),
     "6 Euler steps": SolverConfig(6),
-    "10 Adams steps": SolverConfig(10, "adams"),
-    "8 Adams steps": SolverConfig(8, "adams"),
-    "6 Adams steps": SolverConfig(6, "adams"),
-    "5 Adams steps": SolverConfig(5, "adams"),
-    "4 Adams steps": SolverConfig(4, "adams"),
-    "10 Euler steps, guided until 0.5": SolverConfig(10, guidance_until=0.5),
-    "8 Adams steps, guided until 0.5": SolverConfig(8, "adams", guidance_until=0.5),
+    "5 midpoint steps": SolverConfig(5, "midpoint"),
+    "4 midpoint steps": SolverConfig(4, "midpoint"),
+    "3 midpoint steps": SolverConfig(3, "midpoint"),
+    "4 midpoint steps, guided to 0.5": SolverConfig(4, "midpoint", guidance_until=0.5),
+    "10 Euler steps, guided to 0.5": SolverConfig(10, guidance_until=0.5),
     "10 Euler steps, unguided": SolverConfig(10, guidance=0.0),
 }
 SOLUTION = SolverConfig(100)

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import typer.main
 
 from cosytune.audio.files import write_wave
@@ -288,8 +289,30 @@ def test_say_converts_a_recording_and_follows_an_instruction(run: Any, model: Pa
     assert "brings its own words" in both.err
 
 
+@pytest.mark.parametrize(
+    ("seconds", "rate", "channels", "words"),
+    [
+        (0.0, 16_000, 1, "holds no samples"),
+        (0.05, 16_000, 1, "too short to analyse"),
+        (3600.0, 8_000, 1, "has 3600.0 s; at most 30 s are understood"),
+        (1.0, 8_000, 2, None),
+        (1.0, 48_000, 2, None),
+    ],
+)
+def test_say_takes_prompts_of_any_kind(
+    run: Any, model: Path, tmp_path: Path, seconds: float, rate: int, channels: int, words: str | None
+) -> None:
+    samples = np.tile(np.clip(9 * tone(min(seconds, 1.0), rate), -1, 1), max(1, round(seconds)))
+    soundfile.write(tmp_path / "prompt.wav", np.stack([samples] * channels, axis=1), rate)
+    arguments = ["--prompt-wav", tmp_path / "prompt.wav", "-m", model, "-o", tmp_path / "a.wav"]
+    outcome = run("say", "hello", *arguments)
+    assert outcome.status == (0 if words is None else 2)
+    assert words is None or words in outcome.err
+    assert (tmp_path / "a.wav").exists() == (words is None)
+
+
 def test_say_reads_standard_input(run: Any, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("hello".encode())))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"hello")))
     assert run("say", "-", "-m", model, "--voice", "ada", "-o", tmp_path / "a.mp3").status == 0
     assert (tmp_path / "a.mp3").is_file()
 

@@ -124,16 +124,16 @@ def test_hash_of_other_files_differs(full_folder: Path) -> None:
 
 
 def test_front_ends_of_another_model(full_folder: Path) -> None:
-    wave = [tone(1.0, 16_000)]
+    model, wave = read_model(full_folder), [tone(1.0, 16_000)]
     write_speech_tokenizer(full_folder / "speech_tokenizer_v1.onnx", codes=4096)
     with pytest.raises(ModelError, match="its networks know 64"):
-        FrontEnds(read_model(full_folder)).tokens(wave)
+        FrontEnds(model).tokens(wave)
     write_speech_tokenizer(full_folder / "speech_tokenizer_v1.onnx", stride=4)
     with pytest.raises(ModelError, match="makes 25 tokens where 50 a second give 50"):
-        FrontEnds(read_model(full_folder)).tokens(wave)
+        FrontEnds(model).tokens(wave)
     write_speaker_encoder(full_folder / "campplus.onnx", width=20)
     with pytest.raises(ModelError, match="vectors of 20 numbers, its networks take 24"):
-        FrontEnds(read_model(full_folder)).embedding(wave)
+        FrontEnds(model).embedding(wave)
 
 
 def test_files_that_are_no_such_graphs(tmp_path: Path) -> None:

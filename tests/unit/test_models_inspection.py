@@ -12,6 +12,7 @@ import torch
 
 from cosytune.errors import ModelError
 from cosytune.files import hash_file
+from cosytune.models.abilities import abilities_of
 from cosytune.models.folder import Model, read_model, write_model
 from cosytune.models.identify import SFT_VOICES, Clues, KnownFile, identify
 from cosytune.models.inspection import inspect_model
@@ -69,7 +70,7 @@ def model() -> Model:
         (replace(RELEASED, name="cosyvoice_300m_instruct"), "instruct", "weak", "which anybody can write"),
         (replace(RELEASED, name="sft-or-instruct"), "unknown", "none", "does not say"),
         (replace(RELEASED, voices=SFT_VOICES), "unknown", "none", "so it proves nothing"),
-        (replace(RELEASED, voices=["x"]), "unknown", "none", "1 voices of other names"),
+        (replace(RELEASED, voices=["x"]), "unknown", "none", "named voices: 1; a table of voices proves nothing"),
         (replace(RELEASED, name="300m-sft", lm_parameters=5), "unknown", "none", "its LM has 5 parameters"),
         (replace(RELEASED, lm_parameters=None), "unknown", "none", "it has no LM"),
         (replace(RELEASED, lm_parameters=315_146_753), "unknown", "none", "the size of CosyVoice-300M-25Hz"),
@@ -78,9 +79,17 @@ def model() -> Model:
             replace(RELEASED, name="300M-SFT", leftovers={"llm.pt": {"epoch": 3, "step": 70}}),
             "fine-tuned",
             "likely",
-            "llm.pt holds epoch 3, step 70 of a training run",
+            "llm.pt holds epoch 3, step 70, which training runs write",
+        ),
+        (replace(RELEASED, stage="tune"), "unknown", "none", "says stage 'tune'; without a lineage that proves"),
+        (
+            replace(RELEASED, lm_parameters=5, leftovers={"llm.pt": {"epoch": 3}}),
+            "unknown",
+            "none",
+            "llm.pt holds epoch 3, which training runs write",
         ),
         (replace(RELEASED, matches={"llm.pt": [known("llm.pt", "sft")]}), "sft", "proven", "byte for byte, that of"),
+        (replace(RELEASED, matches={"llm.pt": [known("llm.pt", "sft")]}), "sft", "proven", "flow.pt is not among the"),
         (replace(RELEASED, matches={"flow.pt": [known("flow.pt", "sft")]}), "sft", "weak", "byte for byte"),
         (
             replace(RELEASED, matches={"hift.pt": [known("hift.pt", "sft"), known("hift.pt", "base")]}),
@@ -107,7 +116,7 @@ def model() -> Model:
             replace(RELEASED, matches={"llm.pt": [known("", "sft")]}, leftovers={"flow.pt": {}}),
             "fine-tuned",
             "likely",
-            "flow.pt holds counters of a training run",
+            "flow.pt holds counters, which training runs write",
         ),
     ],
 )
@@ -138,6 +147,25 @@ def test_a_made_up_entry_is_recognised(released: Path, monkeypatch: pytest.Monke
     # Files of other sizes than those listed are not even read.
     monkeypatch.setattr("cosytune.models.known_files.hash_file", lambda _: pytest.fail("read"))
     assert recognised_files(released, entries[2:]) == {}
+
+
+@pytest.mark.parametrize(
+    ("stage", "lineage", "answer"),
+    [
+        ("initial", [], False),
+        ("sft", [STAGE, {**STAGE, "stage": "sft"}], False),
+        ("tune", [{**STAGE, "stage": "tune"}], None),
+        ("released", [], None),
+    ],
+)
+def test_who_follows_instructions(model: Model, stage: str, lineage: list[dict[str, Any]], answer: bool | None) -> None:
+    changed = replace(model, stage=stage, lineage=lineage)
+    for name in ("300m-instruct", "300m-sft"):
+        identity = identify(Clues(name, stage, lineage, lm_parameters=310_718_465))
+        assert abilities_of(changed, identity)[4].possible is answer
+    for kind in ("instruct", "sft"):
+        proven = identify(replace(RELEASED, matches={"llm.pt": [known("llm.pt", kind)]}))
+        assert abilities_of(changed, proven)[4].possible is (kind == "instruct")
 
 
 # What is in it
@@ -186,7 +214,8 @@ def test_training_leftovers(released: Path) -> None:
         {**{f"module.{name}": value for name, value in state.items()}, "epoch": 3, "step": 7}, released / "llm.pt"
     )
     identity = inspect_model(released).identity
-    assert (identity.kind, identity.confidence) == ("fine-tuned", "likely")
+    # Of a released size it would be "fine-tuned, likely"; a model this small comes from no release.
+    assert (identity.kind, identity.confidence) == ("unknown", "none")
     assert "llm.pt holds epoch 3, step 7" in identity.evidence[0]
     assert read_model(released).parameters()["lm"] > 0
 

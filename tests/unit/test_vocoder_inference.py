@@ -104,7 +104,7 @@ def test_full_size_agrees_with_the_reference(golden: Path, name: str, config: Vo
 
 
 @pytest.mark.parametrize(("vocoder", "fast"), MODELS)
-@pytest.mark.parametrize("frames", [1, 2, 7, 150])
+@pytest.mark.parametrize("frames", [1, 2, 7, 300])
 def test_whole_decode_is_the_trained_vocoders(vocoder: Vocoder, fast: InferenceVocoder, frames: int) -> None:
     mel = random_mel(3, frames)
     with torch.no_grad():

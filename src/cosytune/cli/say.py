@@ -113,9 +113,9 @@ def _check_output(output: Path) -> None:
 
 
 def _recording(path: Path | None) -> tuple[Any, int | None]:
-    from cosytune.audio.files import read_wave
+    from cosytune.synthesis.conditions import read_recording
 
-    return (None, None) if path is None else read_wave(path)
+    return (None, None) if path is None else read_recording(path)
 
 
 def _spoken(synthesiser: Synthesiser, request: Request) -> Speech:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from cosytune.models.identify import Kind
+from cosytune.models.identify import Identity, Kind
 from cosytune.models.model import FRONT_ENDS, Model
 
 __all__ = ["Ability", "abilities_of", "has_front_end"]
@@ -34,17 +34,17 @@ def has_front_end(model: Model, name: str) -> bool:
     return name in model.parts or (name in model.onnx and model.onnx[name].is_file())
 
 
-def abilities_of(model: Model, kind: Kind) -> tuple[Ability, ...]:
+def abilities_of(model: Model, identity: Identity) -> tuple[Ability, ...]:
     """Everything a person may want to do with a model, and whether this one can."""
     mute = ", ".join(_missing_to_speak(model))
     deaf = ", ".join(_missing_to_listen(model))
-    voices = _named_voices(model, kind, mute)
+    voices = _named_voices(model, identity.kind, mute)
     clone = Ability("zero-shot cloning (recording and its text)", not (mute or deaf), _why(mute, deaf))
     cross = Ability("cross-lingual cloning (recording only)", not (mute or deaf), _why(mute, deaf))
     dumb = ", ".join(name for name in ("flow", "vocoder") if name not in model.parts)
     convert = Ability("voice conversion (speech in, another voice out)", not (dumb or deaf), _why(dumb, deaf))
     train = Ability("fine-tuning", not (mute or deaf), _why(mute, deaf))
-    return (voices, clone, cross, convert, _instructions(kind, mute), train)
+    return (voices, clone, cross, convert, _instructions(model, identity, mute), train)
 
 
 def _why(*missing: str) -> str:
@@ -74,17 +74,22 @@ def _named_voices(model: Model, kind: Kind, mute: str) -> Ability:
     listed = sum(voice.prompt is None for voice in model.voices.values())
     cloned = len(model.voices) - listed
     why = f"{listed} by their vector, {cloned} cloned from a recording"
-    if listed and kind in ("base", "untrained", "unknown"):
+    if kind == "untrained":
+        why += "; its weights are random, so it will speak no words"
+    elif listed and kind in ("base", "unknown"):
         why += "; a voice by its vector sounds right only if the weights were fine-tuned on it"
     return Ability(what, True, why)
 
 
-def _instructions(kind: Kind, mute: str) -> Ability:
+def _instructions(model: Model, identity: Identity, mute: str) -> Ability:
+    """Released Instruct models were trained on instructions, and no stage of cosytune is; a guess decides nothing."""
     what = "following instructions"
     if mute:
         return Ability(what, False, _why(mute))
-    if kind == "instruct":
-        return Ability(what, True, "it is an Instruct model")
-    if kind in ("unknown", "fine-tuned"):
-        return Ability(what, None, "only models that come from an Instruct model do, and that is not known of this one")
-    return Ability(what, False, "only Instruct models learned to; others read the instruction aloud or ignore it")
+    if identity.confidence == "proven":
+        instruct = identity.kind == "instruct"
+        return Ability(what, instruct, f"it is {'an' if instruct else 'no'} Instruct model")
+    begun_here = identity.kind == "untrained" or (model.lineage and model.lineage[0].get("stage") == "pretrain")
+    if identity.confidence == "recorded" and begun_here:
+        return Ability(what, False, "no stage on its record trains it on instructions, only Instruct models are")
+    return Ability(what, None, "only Instruct models are trained to, and whether it comes from one is not known")

@@ -114,7 +114,6 @@ def read_flat_checkpoint(
         ModelError: see `read_checkpoint`; an entry is no plain tensor, or the tensors claim more than the file holds.
     """
     state = read_checkpoint(path, weights=weights)
-    size = path.stat().st_size
     beside = {name: value for name, value in state.items() if name in allowed}
     tensors = {name: value for name, value in state.items() if name not in allowed}
     for name, value in tensors.items():
@@ -124,7 +123,7 @@ def read_flat_checkpoint(
                 "of names and tensors; take the weights out of their wrapping"
             )
         _check_tensor(path, name, value, "cpu" if weights else "meta")
-    claimed = sum(value.numel() * value.element_size() for value in tensors.values())
+    claimed, size = sum(value.numel() * value.element_size() for value in tensors.values()), path.stat().st_size
     # A tensor may be stored once and be called by two names; a thousand names for one are a trap.
     if claimed > 2 * size:
         raise ModelError(f"{path}: its tensors claim {claimed:,} bytes, the file has {size:,}; get the file again")

@@ -28,12 +28,12 @@ _WORDS: dict[Kind, str] = {
     "base": "a released base model",
     "sft": "a released SFT model",
     "instruct": "a released Instruct model",
-    "fine-tuned": "a released model that somebody fine-tuned",
+    "fine-tuned": "a model of a released size that somebody trained",
     "unknown": "cannot tell",
 }
 _HOW_SURE: dict[Confidence, str] = {
     "recorded": "recorded in the folder",
-    "proven": "proven by the bytes of its files",
+    "proven": "proven by the bytes of its llm.pt",
     "likely": "likely",
     "weak": "a weak guess",
     "none": "nothing decides it",
@@ -138,20 +138,18 @@ def _short(digest: object) -> str:
 
 
 def _from_files(clues: Clues) -> tuple[Kind, Confidence, list[str]]:
-    if clues.leftovers:
-        reasons = [
-            *_recognised(clues.matches),
-            *(
-                f"{file} holds {_counters(counts)} of a training run; released files hold weights only"
-                for file, counts in clues.leftovers.items()
-            ),
-        ]
-        return "fine-tuned", "likely", reasons
-    if clues.matches:
+    reasons = [
+        f"{file} holds {_counters(counts)}, which training runs write; from which start it does not say"
+        for file, counts in clues.leftovers.items()
+    ]
+    if clues.matches and not reasons:
         return _from_bytes(clues.matches)
     if clues.lm_parameters not in RELEASED_LM:
         size = "it has no LM" if clues.lm_parameters is None else f"its LM has {clues.lm_parameters:,} parameters"
-        return "unknown", "none", [f"{size}, a released one has 310,718,465: it is none of the released models"]
+        sizes = " or ".join(f"{count:,} ({name})" for count, name in RELEASED_LM.items())
+        return "unknown", "none", [*reasons, f"{size}, those of the released models have {sizes}"]
+    if reasons:
+        return "fine-tuned", "likely", [*_recognised(clues.matches), *reasons]
     return _from_name(clues.name)
 
 
@@ -161,6 +159,8 @@ def _from_bytes(matches: Mapping[str, Sequence[KnownFile]]) -> tuple[Kind, Confi
     possible = set.intersection(*({entry.kind for entry in entries} for entries in matches.values()))
     if len(possible) == 1:
         # The releases differ in llm.pt (specification, 1.1): without it, only a relative is recognised.
+        others = [name for name in ("llm.pt", "flow.pt", "hift.pt") if name not in matches]
+        reasons += [f"{name} is not among the listed files: it may have been trained or exchanged" for name in others]
         return possible.pop(), "proven" if "llm.pt" in matches else "weak", reasons
     return "unknown", "none", [*reasons, "which does not decide it" if possible else "so it is a mixture of releases"]
 
@@ -190,15 +190,17 @@ def _from_name(name: str) -> tuple[Kind, Confidence, list[str]]:
 def _asides(clues: Clues) -> Iterator[str]:
     """What is worth knowing and decides nothing."""
     if clues.lm_parameters in RELEASED_LM:
-        yield f"its LM has the size of {RELEASED_LM[clues.lm_parameters]}, whose base, SFT and Instruct are all alike"
+        yield f"its LM has the size of {RELEASED_LM[clues.lm_parameters]}, which training does not change"
+    if clues.stage != "released":
+        yield f"its description says stage {clues.stage!r}; without a lineage that proves nothing"
     if set(clues.voices) >= SFT_VOICES:
         yield (
             "it has the seven voices that come with SFT and Instruct; their table is often copied beside other models, "
             "so it proves nothing"
         )
     elif clues.voices:
-        yield f"it has {len(clues.voices)} voices of other names; a table of voices proves nothing, it is often copied"
+        yield f"named voices: {len(clues.voices)}; a table of voices proves nothing, it is often copied"
     else:
-        yield "it has no table of voices, as the base model; the file may just be missing, so it proves nothing"
+        yield "it has no named voices, like the base model; their table may have been left out, so it proves nothing"
     if converted := sorted(set(clues.precision) - {"float32"}):
         yield f"weights are stored as {', '.join(converted)}; released ones are float32, so somebody converted them"

@@ -108,7 +108,7 @@ def inspect_model(path: Path | str, *, verify: bool = False, known: Sequence[Kno
         identity=identity,
         precision=precision,
         memory=estimate_memory(model),
-        abilities=abilities_of(model, identity.kind),
+        abilities=abilities_of(model, identity),
         checks=verify_model(path) if verify else (),
     )
 

@@ -119,33 +119,30 @@ def _layers_in(value: Any, *, counted: bool = False) -> int:
 
 
 def _compare(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor], source: str) -> None:
-    missing = sorted(set(wanted) - set(tensors))
-    unexpected = sorted(set(tensors) - set(wanted))
     shared = [name for name in wanted if name in tensors]
-    misshapen = [
-        f"{name} is {tuple(tensors[name].shape)}, should be {tuple(wanted[name].shape)}"
-        for name in shared
-        if tensors[name].shape != wanted[name].shape
-    ]
-    mistyped = [
-        f"{name} is {tensors[name].dtype}, should be {wanted[name].dtype}"
-        for name in shared
-        if tensors[name].dtype != wanted[name].dtype
-        and not (tensors[name].is_floating_point() and wanted[name].is_floating_point())
-    ]
-    if missing or unexpected or misshapen or mistyped:
-        wrong = {line.split(" ", 1)[0] for line in misshapen + mistyped}
-        problems = [
-            f"{label} {', '.join(names[:_NAMES_LISTED])}{' ...' if len(names) > _NAMES_LISTED else ''} ({len(names)})"
-            for label, names in (
-                ("missing", missing),
-                ("unexpected", unexpected),
-                ("other shape:", misshapen),
-                ("other type:", mistyped),
-            )
-            if names
-        ]
+    misshapen = [name for name in shared if tensors[name].shape != wanted[name].shape]
+    mistyped = [name for name in shared if not _converts(tensors[name].dtype, wanted[name].dtype)]
+    problems = {
+        "missing": sorted(set(wanted) - set(tensors)),
+        "unexpected": sorted(set(tensors) - set(wanted)),
+        "other shape:": [
+            f"{name} is {tuple(tensors[name].shape)}, should be {tuple(wanted[name].shape)}" for name in misshapen
+        ],
+        "other type:": [f"{name} is {tensors[name].dtype}, should be {wanted[name].dtype}" for name in mistyped],
+    }
+    if any(problems.values()):
+        matched = len(shared) - len({*misshapen, *mistyped})
+        listed = "; ".join(f"{label} {_first(names)}" for label, names in problems.items() if names)
         raise ModelError(
-            f"{source}: {len(shared) - len(wrong)} of {len(wanted)} tensors matched; {'; '.join(problems)}; "
+            f"{source}: {matched} of {len(wanted)} tensors matched; {listed}; "
             "nothing was loaded, give the checkpoint and the configuration of the same model"
         )
+
+
+def _converts(given: torch.dtype, wanted: torch.dtype) -> bool:
+    """Half precision becomes float32; a counter never becomes a weight."""
+    return given == wanted or (given.is_floating_point and wanted.is_floating_point)
+
+
+def _first(names: list[str]) -> str:
+    return f"{', '.join(names[:_NAMES_LISTED])}{' ...' if len(names) > _NAMES_LISTED else ''} ({len(names)})"

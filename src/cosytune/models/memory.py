@@ -53,7 +53,7 @@ def estimate_memory(model: Model) -> MemoryEstimate:
     parameters = model.parameters()
     onnx = sum(path.stat().st_size for path in model.onnx.values() if path.is_file())
     weights = FLOAT * sum(parameters.values())
-    tune = {
+    tune: dict[str, int] = {
         part: RUNTIME + weights + 3 * FLOAT * parameters[part] + _activations(model, part)
         for part in ("lm", "flow")
         if part in model.parts

@@ -11,9 +11,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from cosytune.audio.files import FORMATS, read_wave
+from cosytune.audio.files import FORMATS
 from cosytune.errors import CosytuneError, InputError
 from cosytune.files import hash_file, hash_json
+from cosytune.synthesis.conditions import read_recording
 from cosytune.synthesis.requests import Failure, Outcome, Request, Speech
 from cosytune.synthesis.synthesiser import Synthesiser
 
@@ -214,8 +215,8 @@ def _key(line: BatchLine, source: Path, settings: Mapping[str, Any]) -> str:
 
 
 def _request(line: BatchLine, source: Path) -> Request:
-    prompt, prompt_rate = (None, None) if line.prompt_wav is None else read_wave(source / line.prompt_wav)
-    spoken, spoken_rate = (None, None) if line.convert is None else read_wave(source / line.convert)
+    prompt, prompt_rate = (None, None) if line.prompt_wav is None else read_recording(source / line.prompt_wav)
+    spoken, spoken_rate = (None, None) if line.convert is None else read_recording(source / line.convert)
     return Request(
         text=line.text,
         voice=line.voice,

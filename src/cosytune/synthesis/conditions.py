@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from cosytune.audio.files import read_wave, wave_info
 from cosytune.audio.resample import resample
 from cosytune.errors import InputError, ModelError
 from cosytune.models.extractors import FrontEnds
@@ -19,10 +21,11 @@ from cosytune.text.frontend import prepare_text
 from cosytune.text.tokenizers import TextTokenizer
 from cosytune.units import FEATURE_SAMPLE_RATE
 
-__all__ = ["Condition", "Conditions"]
+__all__ = ["Condition", "Conditions", "read_recording"]
 
-LONGEST_PROMPT_SECONDS = 30.0
-LONGEST_SOURCE_SECONDS = 30.0
+LONGEST_SECONDS = 30.0
+"""Of a recording: beyond it the released speech tokenizers have no positions."""
+
 REMEMBERED = 32
 """Prompt recordings whose analysis is kept: a thousand sentences with one prompt analyse it once."""
 
@@ -108,7 +111,7 @@ class Conditions:
             InputError: the recording or its text cannot be used.
             ModelError: the model lacks its front ends.
         """
-        _check_recording(wave, rate, what, LONGEST_PROMPT_SECONDS)
+        _check_recording(wave, rate, what)
         key = hashlib.sha256(np.ascontiguousarray(wave).tobytes() + str(rate).encode()).hexdigest()
         if key not in self._remembered:
             while len(self._remembered) >= REMEMBERED:
@@ -127,12 +130,12 @@ class Conditions:
             InputError: the recording cannot be used.
             ModelError: the model lacks its speech tokenizer.
         """
-        _check_recording(wave, rate, what, LONGEST_SOURCE_SECONDS)
+        _check_recording(wave, rate, what)
         return torch.from_numpy(self.front_ends.tokens([resample(wave, rate, FEATURE_SAMPLE_RATE)])[0])
 
     def vector_of(self, wave: np.ndarray, rate: int, what: str) -> Tensor:
         """Speaker vector [E] of a recording [N]; raises as `tokens_of`."""
-        _check_recording(wave, rate, what, LONGEST_SOURCE_SECONDS)
+        _check_recording(wave, rate, what)
         return torch.from_numpy(self.front_ends.embedding([resample(wave, rate, FEATURE_SAMPLE_RATE)])[0])
 
     def ids(self, text: str) -> Tensor:
@@ -199,12 +202,28 @@ def _of_voice(voice: Voice, bins: int) -> Condition:
     return Condition(voice.vector, prompt.text, speech, voice.vector, prompt.tokens, prompt.mel)
 
 
-def _check_recording(wave: np.ndarray, rate: int, what: str, longest: float) -> None:
+def read_recording(path: Path) -> tuple[np.ndarray, int]:
+    """A prompt or a recording to convert: one channel [N] and its rate; an hour is refused before it is read.
+
+    Raises:
+        InputError: the file cannot be read or is too long.
+    """
+    seconds = wave_info(path).seconds
+    if seconds > LONGEST_SECONDS:
+        raise _too_long(str(path), seconds)
+    return read_wave(path)
+
+
+def _too_long(what: str, seconds: float) -> InputError:
+    return InputError(
+        f"{what} has {seconds:.1f} s; at most {LONGEST_SECONDS:.0f} s are understood, 5 to 13 s work best; cut it"
+    )
+
+
+def _check_recording(wave: np.ndarray, rate: int, what: str) -> None:
     if wave.ndim != 1 or rate <= 0 or not np.isfinite(wave).all():
         raise InputError(
             f"{what} has shape {list(wave.shape)} at {rate} Hz; give one channel of finite samples and its rate"
         )
-    if len(wave) > longest * rate:
-        raise InputError(
-            f"{what} has {len(wave) / rate:.1f} s; at most {longest:.0f} s are understood, 5 to 13 s work best; cut it"
-        )
+    if len(wave) > LONGEST_SECONDS * rate:
+        raise _too_long(what, len(wave) / rate)

@@ -19,7 +19,7 @@ from cosytune.models.layers.noise import NoiseTape
 
 __all__ = ["DEFAULT_SOLVER", "SolverConfig", "integrate", "starting_noise", "synthesise", "time_steps"]
 
-METHODS = ("euler", "adams")
+METHODS = ("euler", "midpoint")
 
 
 def _check_steps(steps: int) -> None:
@@ -33,13 +33,14 @@ class SolverConfig:
 
     Attributes:
         steps: steps from noise to mel.
-        method: `euler` (first order), or `adams` (second order by the velocity of the step before, as cheap as Euler).
+        method: `euler` (first order), or `midpoint` (second order, two velocities per step: half as many steps cost the
+            same and come much closer to the solution).
         guidance: weight w of classifier-free guidance; None takes the flow's own, 0 computes half as much.
         guidance_until: time in [0, 1] from which on steps are not guided any more, and cost half.
     """
 
     steps: int = 10
-    method: Literal["euler", "adams"] = "euler"
+    method: Literal["euler", "midpoint"] = "euler"
     guidance: float | None = None
     guidance_until: float = 1.0
 
@@ -84,8 +85,7 @@ def integrate(
 ) -> Tensor:
     """Follow the velocity from t = 0 to t = 1.
 
-    The method `adams` is Adams-Bashforth of order two with steps of unequal length (Hairer, Norsett & Wanner 1993,
-    section III.5): the velocity's change since the step before bends the step.
+    A step of `midpoint` moves along the velocity half a step ahead (Hairer, Norsett & Wanner 1993, section II.1).
 
     Guidance (Ho & Salimans 2022): v = (1 + w) v_conditioned - w v_free, where the free half of one batch of 2B sees mu,
     speaker and condition as zeros. w = 0 computes the conditioned half only.
@@ -104,20 +104,24 @@ def integrate(
     """
     weight = flow.config.guidance if solver.guidance is None else solver.guidance
     times, lengths = _times_and_lengths(solver.steps)
-    field = flow.estimator.field(mask, mu, speaker, condition, torch.tensor(times, device=noise.device))
-    guided = [bool(weight) and t < solver.guidance_until for t in times]
-    x, before, rows = noise.float(), None, noise.shape[0]
-    for index, length in enumerate(lengths):
-        if index and guided[index] != guided[index - 1]:
-            before = None  # a velocity of another kind, which says nothing about how this one changes
-        now = field(x, index, guided[index]).float()
-        if guided[index]:
-            now = (1.0 + weight) * now[:rows] - weight * now[rows:]
-        x = x + length * now
-        if solver.method == "adams":
-            if before is not None:
-                x = x + (0.5 * length**2 / lengths[index - 1]) * (now - before)
-            before = now
+    halves = 2 if solver.method == "midpoint" else 1
+    asked = [t + part * length / 2 for t, length in zip(times, lengths, strict=True) for part in range(halves)]
+    field = flow.estimator.field(mask, mu, speaker, condition, torch.tensor(asked, device=noise.device))
+    rows = noise.shape[0]
+
+    def velocity(x: Tensor, index: int) -> Tensor:
+        # By the step's beginning, so that both halves of a step follow the same field.
+        if not weight or times[index // halves] >= solver.guidance_until:
+            return field(x, index, False).float()
+        both = field(x, index, True).float()
+        return (1.0 + weight) * both[:rows] - weight * both[rows:]
+
+    x = noise.float()
+    for step, length in enumerate(lengths):
+        slope = velocity(x, step * halves)
+        if solver.method == "midpoint":
+            slope = velocity(x + 0.5 * length * slope, step * halves + 1)
+        x = x + length * slope
     return x
 
 
