@@ -191,13 +191,18 @@ class StepwiseEncoder:
             starts = torch.tensor(cache.starts, device=x.device)[:, None]
             hidden = (torch.arange(first, end, device=x.device) < starts)[:, None]  # [R, 1, L]
         x = self._embedded(x)
+        # Cut for all layers at once: with one row, naming a part of a buffer costs as much as a small product.
+        seen = (buffer[:, :rows, :, first:end].flatten(1, 2) for buffer in (cache.keys, cache.values))
+        seen_keys, seen_values = (buffer.unbind() for buffer in seen)  # [R H, L, D / H] of each layer
+        new_keys, new_values = (buffer[:, :rows, :, cache.end].unbind() for buffer in (cache.keys, cache.values))
+        positions = self._positions[:, :, first - end :].unbind()
         for index, layer in enumerate(self._layers):
-            query, key, value = self._project(layer, x[:, None])
-            cache.keys[index, :rows, :, cache.end] = key[:, :, 0]
-            cache.values[index, :rows, :, cache.end] = value[:, :, 0]
-            keys, values = (buffer[index, :rows, :, first:end] for buffer in (cache.keys, cache.values))
-            positions = self._positions[index][:, first - end :]
-            x = x + _step_attention(layer, query[:, :, 0], keys, values, positions, hidden)
+            projected = layer.qkv(layer.attention_norm(x).to(self.dtype))
+            query, key, value = projected.unflatten(1, (3, self.config.heads, -1)).unbind(1)
+            new_keys[index].copy_(key)
+            new_values[index].copy_(value)
+            attended = _step_attention(layer, query, seen_keys[index], seen_values[index], positions[index], hidden)
+            x = x + attended
             x = x + _feed_forward(layer, x)
         cache.end = end
         return self._norm(x)
@@ -257,16 +262,18 @@ def _feed_forward(layer: _Layer, x: Tensor) -> Tensor:
 def _step_attention(
     layer: _Layer, query: Tensor, keys: Tensor, values: Tensor, positions: Tensor, hidden: Tensor | None
 ) -> Tensor:
-    """Attention of one position per row: query [R, H, d], keys and values [R, H, L, d], positions [H, L, d]."""
+    """Attention of one position per row: query [R, H, d], keys and values [R H, L, d], positions [H, L, d]."""
+    (rows, heads, width), columns = query.shape, keys.shape[1]
     # Keys times query, not query times keys: that way round a product with one vector is a plain walk over the keys
     # (16 rows x 16 heads x 300 columns in bfloat16 on two cores: 26 ms for 14 layers, the other way 54 ms).
-    content = torch.matmul(keys, query.unsqueeze(-1)).squeeze(-1)  # [R, H, L]
-    by_offset = torch.matmul(positions, (query + layer.to_position).permute(1, 2, 0))  # [H, L, R]
+    content = torch.bmm(keys, query.flatten(0, 1).unsqueeze(-1)).view(rows, heads, columns)
+    by_offset = torch.bmm(positions, (query + layer.to_position).permute(1, 2, 0))  # [H, L, R]
     scores = content + by_offset.permute(2, 0, 1)
     if hidden is not None:
         scores = scores.masked_fill(hidden, -torch.inf)
-    weights = F.softmax(scores, dim=-1, dtype=torch.float32).to(values.dtype)
-    return layer.output(torch.matmul(weights.unsqueeze(2), values).flatten(1))
+    # Inside, softmax computes in float32 whatever it is given.
+    weights = F.softmax(scores, dim=-1)
+    return layer.output(torch.bmm(weights.reshape(rows * heads, 1, columns), values).view(rows, heads * width))
 
 
 def _prefix_attention(
