@@ -29,8 +29,9 @@ def command(
     output: Path = typer.Option(
         None, "--output", "-o", help="wav, flac, mp3 or ogg; a folder with --batch; - streams 16-bit PCM to stdout."
     ),
-    audio_format: str = typer.Option("wav", "--format", help="Of the recordings of --batch."),
+    audio_format: str = typer.Option(None, "--format", help="Of the recordings of --batch: wav (if not given), ..."),
     save_voice: str = typer.Option(None, "--save-voice", help="Keep the prompt's voice in the model under this name."),
+    replace_voice: bool = typer.Option(False, "--replace-voice", help="Let --save-voice take a name that is there."),
     language: str = typer.Option(None, "--language", help="Code of the text, for reading numbers; guessed without it."),
     speed: float = typer.Option(1.0, "--speed", help="0.5 (slow) to 2 (fast)."),
     seed: int = typer.Option(0, "--seed", min=0, help="The same seed gives the same speech."),
@@ -42,7 +43,7 @@ def command(
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
 ) -> None:
     """Speak a text, convert a recording, or speak a whole file of requests."""
-    from cosytune.errors import InputError
+    from cosytune.errors import InputError, ModelError
     from cosytune.models.flow.solver import SolverConfig
     from cosytune.models.folder import read_model
     from cosytune.synthesis.guards import GuardConfig
@@ -61,15 +62,17 @@ def command(
 
     if batch is not None:
         given = (text, voice, prompt_wav, prompt_text, instruct, convert, file, save_voice, language)
-        if any(each is not None for each in given):
-            raise InputError("--batch brings its own requests; put text, voice and the rest into its lines")
+        if any(each is not None for each in given) or speed != 1.0 or seed != 0 or replace_voice:
+            raise InputError("--batch brings its own requests; put text, voice, speed and the rest in its lines")
         if output is None:
             raise InputError("--batch needs a folder for its recordings: give --output FOLDER")
         settings = {"precision": precision, "device": device, "steps": steps, "retries": retries}
-        _batch(synthesiser, model, batch, output, audio_format, settings, as_json)
+        _batch(synthesiser, model, batch, output, audio_format or "wav", settings, as_json)
         return
+    if audio_format is not None:
+        raise InputError("--format is for --batch; the suffix of --output decides here")
     output = output or Path("speech.wav")
-    _check_output(output)
+    _check_output(output, as_json)
     if (voice is None) == (prompt_wav is None):
         raise InputError("give either --voice NAME or --prompt-wav FILE; cosytune inspect lists a model's voices")
     if prompt_text is not None and prompt_wav is None:
@@ -94,21 +97,30 @@ def command(
     )
     _ = request.mode  # a contradiction is told before a model is read
     ready = synthesiser()
-    if save_voice is not None:
-        _save_voice(ready, request, model, save_voice)
     if str(output) == "-":
         _stream(ready, request)
-        return
-    speech = _spoken(ready, request)
-    speech.save(output)
-    _report(speech, output, as_json)
+    else:
+        speech = _spoken(ready, request)
+        if not len(speech.wave):
+            raise ModelError(f"nothing came out: {'; '.join(speech.problems)}; try another --seed, or another model")
+        speech.save(output)
+    if save_voice is not None:  # after the speech: a request that fails keeps no voice
+        _save_voice(ready, request, model, save_voice, replace_voice)
+    if str(output) != "-":
+        _report(speech, output, as_json)
 
 
-def _check_output(output: Path) -> None:
+def _check_output(output: Path, as_json: bool) -> None:
     from cosytune.audio.files import FORMATS
     from cosytune.errors import InputError
 
-    if str(output) != "-" and output.suffix.lower().removeprefix(".") not in FORMATS:
+    if str(output) == "-":
+        if as_json:
+            raise InputError("--json and --output - would mix on standard output; give a file, or leave --json out")
+        return
+    if output.is_dir():
+        raise InputError(f"--output {output} is a folder; name the recording that is to be made in it")
+    if output.suffix.lower().removeprefix(".") not in FORMATS:
         raise InputError(f"--output {output} must end in one of {', '.join(f'.{name}' for name in FORMATS)}, or be -")
 
 
@@ -141,14 +153,14 @@ def _report(speech: Speech, output: Path, as_json: bool) -> None:
     print_result({"output": str(output), **describe(speech)}, "\n".join(lines), as_json=as_json)
 
 
-def _save_voice(synthesiser: Synthesiser, request: Request, model: Path, name: str) -> None:
+def _save_voice(synthesiser: Synthesiser, request: Request, model: Path, name: str, replace: bool) -> None:
     import sys
 
     from cosytune.models.folder import add_voice
 
     assert request.prompt_wave is not None and request.prompt_rate is not None
     voice = synthesiser.voice_of(request.prompt_wave, request.prompt_rate, request.prompt_text)
-    add_voice(model, name, voice)
+    add_voice(model, name, voice, replace=replace)
     sys.stderr.write(f"{model} has the voice {name!r} now\n")
 
 

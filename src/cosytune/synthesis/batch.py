@@ -1,7 +1,11 @@
-"""A file of requests in, a folder of recordings out: resumable, and one bad line never stops the others."""
+"""A file of requests in, a folder of recordings out: resumable, and a request that fails never stops the others.
+
+A file that is malformed (no JSON, unknown keys, an id twice) is refused before anything is spoken.
+"""
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +25,9 @@ from cosytune.synthesis.synthesiser import Synthesiser
 __all__ = ["RESULTS", "BatchLine", "BatchResult", "describe", "read_batch", "speak_batch"]
 
 RESULTS = "results.jsonl"
+LONGEST_NAME = 180
+"""Bytes of an id: a file name has 255, and the names of half-written files are longer than those of whole ones."""
+_DISK_IS_LOST = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 _NAME = re.compile(r"[^\s/\\\x00-\x1f\x7f]{1,120}")
 
 
@@ -85,12 +92,12 @@ def read_batch(path: Path) -> list[BatchLine]:
         ) from error
     lines: list[BatchLine] = []
     seen: dict[str, int] = {}
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         parsed = _parsed(line, f"{path}, line {number}")
         name = parsed.id if parsed.id is not None else f"{number:06d}"
-        if not _NAME.fullmatch(name) or name.startswith("."):
+        if not _NAME.fullmatch(name) or name.startswith(".") or len(name.encode()) > LONGEST_NAME:
             raise InputError(f"{path}, line {number}: the id {name!r} is no file name; use letters, digits, - and _")
         if name.casefold() in seen:
             raise InputError(f"{path}, line {number}: the id {name!r} stands in line {seen[name.casefold()]} as well")
@@ -106,6 +113,10 @@ def _parsed(line: str, where: str) -> BatchLine:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where} is not JSON ({error}); write one object a line, with double quotes") from error
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{where} holds half of a character ({error}); write the text as UTF-8") from error
     if not isinstance(value, dict):
         raise InputError(f'{where} is a {type(value).__name__}, not an object; write {{"text": ...}}')
     try:
@@ -147,6 +158,8 @@ def speak_batch(
         raise InputError(f"{format!r} is not a format we write: choose one of {', '.join(FORMATS)}")
     folder.mkdir(parents=True, exist_ok=True)
     known = _known(folder, format)
+    settings = {**settings, "format": format}
+    _end_cut_line(folder / RESULTS)
     results: dict[str, BatchResult] = {}
     with (folder / RESULTS).open("a", encoding="utf-8") as log:
 
@@ -168,7 +181,7 @@ def speak_batch(
                         keep(known[name], new=False)
                         continue
                     request = _request(line, source)
-                except CosytuneError as error:
+                except (CosytuneError, OSError) as error:
                     keep(BatchResult(name, "", str(error), None))
                     continue
                 keys.append((name, key))
@@ -183,11 +196,24 @@ def speak_batch(
 def _written(outcome: Outcome, name: str, key: str, file: Path) -> BatchResult:
     if isinstance(outcome.result, Failure):
         return BatchResult(name, key, str(outcome.result.error), None)
+    if not len(outcome.result.wave):
+        return BatchResult(name, key, "; ".join(outcome.result.problems) or "no samples came out", None)
     try:
         outcome.result.save(file)
     except InputError as error:
         return BatchResult(name, key, str(error), None)
+    except OSError as error:
+        if error.errno in _DISK_IS_LOST:
+            raise
+        return BatchResult(name, key, str(error), None)
     return BatchResult(name, key, None, describe(outcome.result))
+
+
+def _end_cut_line(log: Path) -> None:
+    """A line that a kill cut short must not swallow the next one."""
+    if log.is_file() and (data := log.read_bytes()) and not data.endswith(b"\n"):
+        with log.open("ab") as file:
+            file.write(b"\n")
 
 
 def _known(folder: Path, format: str) -> dict[str, BatchResult]:
@@ -195,7 +221,7 @@ def _known(folder: Path, format: str) -> dict[str, BatchResult]:
     found: dict[str, BatchResult] = {}
     if not (folder / RESULTS).is_file():
         return found
-    for line in (folder / RESULTS).read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in (folder / RESULTS).read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             result = BatchResult(**json.loads(line))
         except (ValueError, TypeError):  # a line that a kill cut short

@@ -29,6 +29,9 @@ LONGEST_SECONDS = 30.0
 REMEMBERED = 32
 """Prompt recordings whose analysis is kept: a thousand sentences with one prompt analyse it once."""
 
+LONGEST_PROMPT_TEXT = 1000
+"""Text tokens of an instruction or of what a prompt says; 30 s of speech have 100 to 400."""
+
 _NO_IDS = torch.zeros(0, dtype=torch.int64)
 
 
@@ -120,7 +123,7 @@ class Conditions:
         voice = self._remembered[key]
         assert voice.prompt is not None
         # Prompt and text meet as ids, not as strings: tokens must not grow together across the seam.
-        ids = _NO_IDS if text is None else self.ids("".join(self._unsplit(text)))
+        ids = _NO_IDS if text is None else self._prompt_ids("".join(self._unsplit(text)), f"the text of {what}")
         return replace(voice, prompt=replace(voice.prompt, text=ids))
 
     def tokens_of(self, wave: np.ndarray, rate: int, what: str) -> Tensor:
@@ -175,7 +178,13 @@ class Conditions:
         instruction = request.instruction or ""
         if not instruction:
             raise InputError(f"{request.name}: the instruction is empty; say in words how the text is to be spoken")
-        return self.ids("".join(self._unsplit(instruction)) + END_OF_PROMPT)
+        return self._prompt_ids("".join(self._unsplit(instruction)) + END_OF_PROMPT, f"{request.name}: the instruction")
+
+    def _prompt_ids(self, text: str, what: str) -> Tensor:
+        ids = self.ids(text)
+        if len(ids) > LONGEST_PROMPT_TEXT:
+            raise InputError(f"{what} has {len(ids)} text tokens; at most {LONGEST_PROMPT_TEXT} are taken, shorten it")
+        return ids
 
     def _unsplit(self, text: str) -> list[str]:
         return prepare_text(text, length=self.length, split=False)
@@ -188,6 +197,12 @@ class Conditions:
         if (ratio := self.front_ends.frames_per_token) is not None:
             count = min(len(tokens), mel.shape[1] // ratio)
             tokens, mel = tokens[:count], mel[:, : count * ratio]
+        if not (bool(vector.isfinite().all()) and bool(mel.isfinite().all())):
+            loudest = float(np.abs(wave).max())
+            raise InputError(
+                f"a recording with samples up to {loudest:.3g} cannot be analysed; samples lie between -1 and 1, export "
+                "it again"
+            )
         return Voice(vector, VoicePrompt(_NO_IDS, tokens, mel))
 
 

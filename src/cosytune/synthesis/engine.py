@@ -132,14 +132,21 @@ class _Work:
     Attributes:
         open: the speech that it is a part of.
         piece: its number there.
-        tries: finished tries; the last one is being rendered.
+        tries: finished tries; forgotten, with their waves, once one is kept.
         kept: the try that was chosen.
+        retries: tries that were thrown away.
     """
 
     open: _Open
     piece: int
     tries: list[Try] = field(default_factory=list)
     kept: Try | None = None
+    retries: int = 0
+
+    def keep(self, attempt: Try) -> None:
+        """Choose a try and let the others go."""
+        self.kept, self.retries = attempt, len(self.tries) - 1
+        self.tries = []
 
 
 @dataclass(eq=False)
@@ -200,7 +207,7 @@ class Engine:
                     finished = decoding.advance()
                 for job, generated in finished:
                     self._heard(self._at_work.pop(job), judge_tokens(generated, self._guards, self._clock))
-            if len(self._decoded) >= self._renderer.rows or (self._decoded and not len(decoding)):
+            if len(self._decoded) >= min(self._renderer.rows, self._rows) or (self._decoded and not len(decoding)):
                 yield from self._render(moved)
 
     def _spendings(self, jobs: Sequence[Job]) -> list[Spending]:
@@ -240,7 +247,7 @@ class Engine:
     def _render(self, moved: Moved | None) -> Iterator[Outcome]:
         """Make the decoded pieces audible and listen to them; yields requests that are complete now."""
         batch, self._decoded = self._decoded, []
-        chosen = [min(range(len(work.tries)), key=lambda index: work.tries[index].badness) for work in batch]
+        chosen = [min(range(len(work.tries)), key=lambda index: _order(work.tries[index])) for work in batch]
         silent = [not work.tries[index].tokens for work, index in zip(batch, chosen, strict=True)]
         needed = [
             (work, index)
@@ -252,10 +259,16 @@ class Engine:
             work.tries[index] = self._listened(work, work.tries[index], wave)
         for work, index in zip(batch, chosen, strict=True):
             attempt = work.tries[index]
-            if attempt.badness and work.open.plan.source is None and len(work.tries) <= self._guards.retries:
-                self._waiting.appendleft(work)
-                continue
-            work.kept = min(work.tries, key=lambda each: (each.badness, each.wave is None))
+            if attempt.problem != _NOT_NUMBERS:
+                if attempt.badness and work.open.plan.source is None and len(work.tries) <= self._guards.retries:
+                    self._waiting.appendleft(work)
+                    continue
+                attempt = min(work.tries, key=_order)
+                if attempt.tokens and attempt.wave is None:
+                    # What was rendered turned out worse than a try that was put aside: that one is heard now.
+                    self._decoded.append(work)
+                    continue
+            work.keep(attempt)
             if moved is not None:
                 moved(sum(each.kept is not None for each in work.open.work), len(work.open.work))
             if all(each.kept is not None for each in work.open.work):
@@ -269,7 +282,8 @@ class Engine:
     def _listened(self, work: _Work, attempt: Try, wave: np.ndarray) -> Try:
         if not np.isfinite(wave).all():
             return Try(attempt.tokens, attempt.ended, _NOT_NUMBERS, 9, wave)
-        problem = sound_problem(wave, self._renderer.sample_rate, self._guards)
+        speed = work.open.plan.request.speed
+        problem = sound_problem(wave, self._renderer.sample_rate, self._guards, speed)
         if attempt.problem is None and problem is not None and work.open.plan.source is None:
             return Try(attempt.tokens, attempt.ended, problem, 1 if "pause" in problem else 4, wave)
         return Try(attempt.tokens, attempt.ended, attempt.problem, attempt.badness, wave)
@@ -289,7 +303,7 @@ class Engine:
         wave, starts = join(waves, [piece.pause for piece in plan.pieces], rate)
         ends = [*starts[1:], len(wave)]
         pieces = [
-            Piece(text.text, attempt.tokens, attempt.ended, attempt.problem, len(work.tries) - 1, start / rate,
+            Piece(text.text, attempt.tokens, attempt.ended, attempt.problem, work.retries, start / rate,
                   (end - start) / rate)
             for text, attempt, work, start, end in zip(plan.pieces, kept, done.work, starts, ends, strict=True)
         ]  # fmt: skip
@@ -298,3 +312,8 @@ class Engine:
 
 
 _NOT_NUMBERS = "samples that are not numbers"
+
+
+def _order(attempt: Try) -> tuple[int, bool]:
+    """The least bad try first, of equally bad ones one that was heard."""
+    return attempt.badness, attempt.wave is None

@@ -73,10 +73,10 @@ def token_guard(config: GuardConfig, token_rate: int) -> Callable[[Sequence[int]
     return loops
 
 
-def sound_problem(wave: np.ndarray, sample_rate: int, config: GuardConfig) -> str | None:
-    """What is wrong with a spoken piece [N], in words, or None."""
+def sound_problem(wave: np.ndarray, sample_rate: int, config: GuardConfig, speed: float = 1.0) -> str | None:
+    """What is wrong with a spoken piece [N], in words, or None; pauses count as they were before the speed changed."""
     first, last = speech_bounds(wave, sample_rate)
     if first == last:
         return "nothing but silence"
-    pause = longest_pause(wave, sample_rate)
+    pause = longest_pause(wave, sample_rate) * speed
     return f"a pause of {pause:.1f} s" if pause > config.longest_pause else None

@@ -92,7 +92,8 @@ def join(waves: list[np.ndarray], pauses: list[float], sample_rate: int) -> tupl
         parts.append(kept)
         size += len(kept)
         if not final:
-            parts.append(np.zeros(samples_of_seconds(pause, sample_rate), dtype=np.float32))
+            missing = max(0, samples_of_seconds(pause, sample_rate) - 2 * edge)  # both edges are silent as well
+            parts.append(np.zeros(missing, dtype=np.float32))
             size += len(parts[-1])
     return np.concatenate(parts), starts
 

@@ -32,7 +32,7 @@ def derived_seed(seed: int, *what: object) -> int:
     Pieces of one text are decoded beside each other and streams take numbers when they come to them, so nothing may
     draw from one common row of numbers.
     """
-    digest = hashlib.sha256(repr((seed, *what)).encode()).digest()
+    digest = hashlib.sha256(repr((int(seed), *what)).encode()).digest()
     return int.from_bytes(digest[:7], "big")
 
 
@@ -63,8 +63,8 @@ class Renderer:
         self.clock = model.clock
         self.solver = solver
         self.rows = rows
-        self.flow = flow_for_inference(model.part("flow").eval(), dtype)
-        self.vocoder = vocoder_for_inference(model.part("vocoder").eval(), dtype)
+        self.flow = flow_for_inference(model.part("flow"), dtype)
+        self.vocoder = vocoder_for_inference(model.part("vocoder"), dtype)
         self.device = model.part("flow").embedding.weight.device
 
     @property

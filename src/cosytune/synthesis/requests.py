@@ -83,6 +83,11 @@ class Request:
                 )
             return "conversion"
         if self.instruction is not None:
+            if self.instruct is not None and _at_mark(self.text)[1]:
+                raise InputError(
+                    f"{self.name}: there is an instruction and another one stands in the text before an end-of-prompt "
+                    "mark; leave one of the two out"
+                )
             if self.prompt_text is not None:
                 raise InputError(
                     f"{self.name}: an instruction takes the place of the prompt text; leave one of the two out"
@@ -126,7 +131,7 @@ class Piece:
         tokens: speech tokens.
         ended: whether the LM ended it by itself.
         problem: what is still wrong with it after all tries, in words; None if nothing was found.
-        retries: tries that were thrown away before this one.
+        retries: tries that were thrown away.
         start: seconds into the wave.
         seconds: its duration there.
     """

@@ -68,20 +68,26 @@ class StreamConfig:
 class SpeechStream:
     """One request on its way out: an iterator of waves float32 [n] that put together are the speech.
 
-    Nothing is computed before a chunk is asked for, and nothing after `close` (or the end of a `with` block). Several
-    streams of one synthesiser may be read in turns. What was given out cannot be taken back: guards end a piece that
+    Recordings are analysed and the text is cut when a stream is made; nothing is decoded before a chunk is asked for,
+    and nothing after `close` (or the end of a `with` block). Several streams of one synthesiser may be read in turns. What was given out cannot be taken back: guards end a piece that
     goes wrong, but there are no further tries.
 
     Attributes:
         sample_rate: Hz.
         pieces: what was said so far, complete pieces only.
-        first_chunk_seconds: wall time until the first chunk was there; None before.
+        first_chunk_seconds: wall time from `Synthesiser.stream` until the first chunk was there; None before.
     """
 
     def __init__(
-        self, plan: Plan, decoder: Decoder, renderer: Renderer, guards: GuardConfig, config: StreamConfig
+        self,
+        plan: Plan,
+        decoder: Decoder,
+        renderer: Renderer,
+        guards: GuardConfig,
+        config: StreamConfig,
+        began: float,
     ) -> None:
-        """Begin a stream of a plan.
+        """Begin a stream of a plan that was asked for at `began` (`time.perf_counter`).
 
         Raises:
             InputError: a speed other than 1, for which a mel must be whole.
@@ -96,7 +102,7 @@ class SpeechStream:
         self.first_chunk_seconds: float | None = None
         self._plan, self._decoder, self._renderer = plan, decoder, renderer
         self._guards, self._config = guards, config
-        self._began = time.perf_counter()
+        self._began = began
         self._given = 0
         self._chunks = self._run()
 
@@ -149,6 +155,10 @@ class SpeechStream:
             tokens: list[int] = []
             heard: Generated | None = None
             for tokens, heard in self._tokens(number):
+                if heard is not None:
+                    # A loop that was heard is not given out, as far as it is not out already.
+                    kept = judge_tokens(heard, self._guards, self._renderer.clock).tokens
+                    tokens = tokens[: max(len(kept), spoken.said)]
                 for wave in spoken.push(tokens, final=heard is not None):
                     tail = wave
                     yield wave
@@ -195,6 +205,11 @@ class _PieceStream:
         self._said = 0
         self._noise = torch.zeros(renderer.flow.config.mel_bins, 0)
         self._preview = torch.zeros(renderer.flow.config.mel_bins, 0)
+
+    @property
+    def said(self) -> int:
+        """Tokens that were made audible."""
+        return self._said
 
     def push(self, tokens: list[int], final: bool) -> Iterator[np.ndarray]:
         """Waves that can be made of the tokens so far; all that is left if `final`."""

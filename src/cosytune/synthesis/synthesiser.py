@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
@@ -140,8 +141,9 @@ class Synthesiser:
         Raises:
             InputError, ModelError: as `speak`; also a speed other than 1.
         """
+        began = time.perf_counter()
         plan = make_plan(request, self._conditions)
-        return SpeechStream(plan, self._decoder, self._renderer, self.guards, config or StreamConfig())
+        return SpeechStream(plan, self._decoder, self._renderer, self.guards, config or StreamConfig(), began)
 
     def voice_of(self, wave: np.ndarray, sample_rate: int, text: str | None = None) -> Voice:
         """The voice of a recording, to be kept under a name (`Model.voices`, `add_voice`).
