@@ -139,6 +139,8 @@ def test_version(run: Any) -> None:
         (["say", "hi", "--model", "m", "--voice", "a", "--prompt-wav", "b"], 2, "either --voice NAME"),
         (["say", "hi", "--model", "m", "--voice", "a", "--prompt-text", "b"], 2, "--prompt-text says what is said"),
         (["say", "hi", "--model", "m", "--voice", "a", "-o", "x.aiff"], 2, "must end in one of .wav, .flac"),
+        (["say", "hi", "--model", "m", "--voice", "a", "--format", "mp3"], 2, "--format is for --batch"),
+        (["say", "hi", "--model", "m", "--voice", "a", "-o", "."], 2, "--output . is a folder"),
         (["say", "--model", "m", "--voice", "a"], 2, "give the text either as an argument"),
         (["say", "hi", "--file", "t", "--model", "m", "--voice", "a"], 2, "give the text either as an argument"),
         (["say", "--file", "absent.txt", "--model", "m", "--voice", "a"], 2, "cannot be read as UTF-8 text"),
@@ -324,6 +326,12 @@ def test_say_keeps_a_voice(run: Any, tmp_path: Path) -> None:
     kept = run("say", "you", "-m", tmp_path / "model", *prompt, "--save-voice", "eve", "-o", tmp_path / "a.wav")
     assert kept.status == 0
     assert "has the voice 'eve' now" in kept.err
+    assert run("say", "you", "-m", tmp_path / "model", *prompt, "--save-voice", "eve", "-o", tmp_path / "c.wav").status
+    replaced = ["--save-voice", "eve", "--replace-voice", "-o", tmp_path / "c.wav"]
+    assert run("say", "you", "-m", tmp_path / "model", *prompt, *replaced).status == 0
+    nothing = run("say", "...", "-m", tmp_path / "model", *prompt, "--save-voice", "max", "-o", tmp_path / "c.wav")
+    assert nothing.status == 2
+    assert "max" not in run("inspect", tmp_path / "model").out, "a request that fails keeps no voice"
     again = run("say", "you", "-m", tmp_path / "model", "--voice", "eve", "-o", tmp_path / "b.wav")
     assert again.status == 0
     assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
@@ -350,7 +358,8 @@ def test_say_speaks_a_file_of_requests(run: Any, model: Path, tmp_path: Path) ->
     assert "000002: 000002: model tiny has no voice 'eve'" in outcome.err
     assert (tmp_path / "out" / "000001.wav").is_file()
     assert "1 of 2 requests spoken" in run("say", *arguments).out
-    assert run("say", "hello", *arguments).status == 2
+    for ignored in (["hello"], ["--speed", "2"], ["--seed", "5"], ["--replace-voice"]):
+        assert run("say", *ignored, *arguments).status == 2
     assert "needs a folder" in run("say", "--batch", tmp_path / "r.jsonl", "-m", model).err
 
 

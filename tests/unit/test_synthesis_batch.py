@@ -89,6 +89,9 @@ def test_what_was_done_is_not_done_again(
     )
     results = speak(synthesiser, file, out)
     assert spoken == ["000002", "000003"], "the lost recording and the new line"
+    spoken.clear()
+    speak(synthesiser, file, out)
+    assert spoken == [], "the cut line has not swallowed the one behind it"
     assert [result.error for result in results] == [None] * 3
     spoken.clear()
     changed = batch_file(tmp_path, {"text": "hello you", "voice": "ada"}, {"text": "you", "voice": "ada"})
@@ -111,6 +114,8 @@ def test_what_was_done_is_not_done_again(
         ({"text": "a", "id": ".hidden"}, "is no file name"),
         ({"text": "a", "id": "FIRST"}, "the id 'FIRST' stands in line 1 as well"),
         ("[" * 100_000, "line 2 is not JSON"),
+        ('{"text": "\\ud800"}', "line 2 holds half of a character"),
+        ({"text": "a", "id": "语" * 100}, "is no file name"),
     ],
 )
 def test_wrong_lines_are_named(tmp_path: Path, line: Any, words: str) -> None:
@@ -126,6 +131,28 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         read_batch(tmp_path / "latin.jsonl")
     with pytest.raises(InputError, match="holds no requests"):
         read_batch(batch_file(tmp_path, "", "  "))
+
+
+def test_what_a_disk_refuses_stops_its_line_only(synthesiser: Synthesiser, tmp_path: Path) -> None:
+    (tmp_path / "out" / "taken.wav").mkdir(parents=True)
+    file = batch_file(
+        tmp_path,
+        {"text": "hello", "voice": "ada", "id": "taken"},
+        {"text": "hello", "prompt_wav": "x" * 300 + ".wav"},
+        {"text": "hello\u2028you\u0085", "voice": "ada"},
+    )
+    results = speak(synthesiser, file, tmp_path / "out")
+    assert [result.error is None for result in results] == [False, False, True]
+
+
+def test_another_format_is_another_recording(synthesiser: Synthesiser, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    speak(synthesiser, batch_file(tmp_path, {"text": "hello", "voice": "ada"}), out)
+    changed = batch_file(tmp_path, {"text": "hello you there", "voice": "ada"})
+    speak(synthesiser, changed, out, format="flac")
+    before = (out / "000001.wav").read_bytes()
+    speak(synthesiser, changed, out)
+    assert (out / "000001.wav").read_bytes() != before
 
 
 def test_formats_are_checked_first(synthesiser: Synthesiser, tmp_path: Path) -> None:

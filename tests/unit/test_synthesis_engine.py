@@ -15,6 +15,7 @@ from cosytune.models.lm.generate import Decoding, Generated, Job
 from cosytune.synthesis import Request, Speech, Synthesiser
 from cosytune.synthesis import engine as module
 from cosytune.synthesis.guards import GuardConfig
+from cosytune.synthesis.rendering import Renderer
 from cosytune.synthesis.requests import Failure
 from tests.unit.model_examples import tiny_model, tone
 
@@ -166,6 +167,62 @@ def test_the_first_of_equally_bad_tries_is_kept(monkeypatch: pytest.MonkeyPatch)
     speech = Synthesiser(MODEL, solver=FAST, guards=GuardConfig(retries=1)).speak(Request("hello", "ada"))
     assert speech.retries == 1
     assert "did not end by itself" in speech.problems[0]
+
+
+def test_a_try_that_was_put_aside_is_heard_after_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last try is silent, so the least bad one is a try that was never rendered."""
+    scripted(monkeypatch, [LOOP, LIMIT, GOOD])
+    said = iter(["nothing but silence", None])
+    monkeypatch.setattr(module, "sound_problem", lambda *_: next(said))
+    speech = Synthesiser(MODEL, solver=FAST).speak(Request("hello", "ada"))
+    assert speech.seconds > 0
+    assert "repeat itself" in speech.problems[0]
+    assert speech.retries == 2
+
+
+def test_not_a_number_is_never_hidden_by_another_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted(monkeypatch, [LIMIT, GOOD])
+    monkeypatch.setattr(Renderer, "render", lambda self, each: [np.full(100, np.nan, np.float32) for _ in each])
+    (outcome,) = Synthesiser(MODEL, solver=FAST).speak_all([Request("hello", "ada")])
+    assert isinstance(outcome.result, Failure)
+    assert "not numbers" in str(outcome.result.error)
+
+
+def test_hostile_prompts_do_not_touch_the_others() -> None:
+    loud = np.full(RATE, 1e30, np.float32)
+    mixed = [
+        Request("hello", "ada"),
+        Request("hello", prompt_wave=loud, prompt_rate=RATE),
+        Request("hello", "ada", instruct="hello " * 5000),
+        Request("hello", prompt_wave=tone(0.8, RATE), prompt_rate=RATE, prompt_text="hello " * 5000),
+    ]
+    found = {outcome.number: outcome.result for outcome in Synthesiser(MODEL, solver=FAST).speak_all(mixed)}
+    assert isinstance(found[0], Speech)
+    errors = [str(found[number].error) for number in (1, 2, 3)]  # type: ignore[union-attr]
+    assert "samples up to 1e+30 cannot be analysed" in errors[0]
+    assert all("text tokens; at most 1000 are taken" in error for error in errors[1:])
+
+
+def test_pauses_are_judged_as_they_were_before_the_speed_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted(monkeypatch, [GOOD] * 3)
+    speeds: list[float] = []
+    monkeypatch.setattr(module, "sound_problem", lambda wave, rate, config, speed: speeds.append(speed))
+    Synthesiser(MODEL, solver=FAST).speak(Request("hello", "ada", speed=0.5))
+    assert speeds == [0.5]
+
+
+def test_the_given_networks_stay_in_their_mode() -> None:
+    model = tiny_model("ada")
+    for part in model.parts.values():
+        part.train()
+    Synthesiser(model, solver=FAST).speak(Request("hello", "ada"))
+    assert all(model.part(part).training for part in ("lm", "flow", "vocoder"))
+
+
+def test_seeds_are_numbers_whatever_their_type() -> None:
+    speaker = Synthesiser(MODEL, solver=FAST)
+    plain, numpy = (speaker.speak(Request("hello", "ada", seed=seed)) for seed in (3, np.int64(3)))
+    assert np.array_equal(plain.wave, numpy.wave)
 
 
 def test_tries_are_bounded_by_the_guards(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,6 +42,7 @@ def test_the_mode_follows_from_what_was_given(given: dict[str, Any], mode: str) 
         ({"text": "so", "voice": "ada", "source_wave": WAVE}, "a recording to convert brings its own words"),
         ({"voice": "ada", "source_wave": WAVE, "instruct": "slowly"}, "a recording to convert brings its own words"),
         ({"text": "so", "prompt_wave": WAVE, "prompt_text": "a", "instruct": "b"}, "leave one of the two out"),
+        ({"text": "a<endofprompt>so", "voice": "ada", "instruct": "b"}, "another one stands in the text"),
     ],
 )
 def test_contradictions(given: dict[str, Any], words: str) -> None:

@@ -137,6 +137,9 @@ def test_a_loop_ends_a_piece(synthesiser: Synthesiser) -> None:
     with looping.stream(Request("hello", "ada"), SHORT_CHUNKS) as stream:
         list(stream)
     assert stream.pieces[0].problem is not None and "repeat" in stream.pieces[0].problem
+    with looping.stream(Request("hello", "ada"), StreamConfig(first=60.0)) as late:
+        samples = sum(map(len, late))
+    assert samples == 640 * len(late.pieces[0].tokens) < 640 * 25, "the loop itself is not given out"
 
 
 def test_damaged_weights_are_told() -> None:

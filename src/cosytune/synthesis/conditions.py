@@ -200,8 +200,8 @@ class Conditions:
         if not (bool(vector.isfinite().all()) and bool(mel.isfinite().all())):
             loudest = float(np.abs(wave).max())
             raise InputError(
-                f"a recording with samples up to {loudest:.3g} cannot be analysed; samples lie between -1 and 1, export "
-                "it again"
+                f"a recording with samples up to {loudest:.3g} cannot be analysed; samples lie between -1 and 1, "
+                "export it again"
             )
         return Voice(vector, VoicePrompt(_NO_IDS, tokens, mel))
 

@@ -69,8 +69,8 @@ class SpeechStream:
     """One request on its way out: an iterator of waves float32 [n] that put together are the speech.
 
     Recordings are analysed and the text is cut when a stream is made; nothing is decoded before a chunk is asked for,
-    and nothing after `close` (or the end of a `with` block). Several streams of one synthesiser may be read in turns. What was given out cannot be taken back: guards end a piece that
-    goes wrong, but there are no further tries.
+    and nothing after `close` (or the end of a `with` block). Several streams of one synthesiser may be read in turns.
+    What was given out cannot be taken back: guards end a piece that goes wrong, but there are no further tries.
 
     Attributes:
         sample_rate: Hz.
