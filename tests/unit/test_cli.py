@@ -139,6 +139,7 @@ def test_version(run: Any) -> None:
         (["say", "hi", "--model", "m", "--voice", "a", "--prompt-wav", "b"], 2, "either --voice NAME"),
         (["say", "hi", "--model", "m", "--voice", "a", "--prompt-text", "b"], 2, "--prompt-text says what is said"),
         (["say", "hi", "--model", "m", "--voice", "a", "-o", "x.aiff"], 2, "must end in one of .wav, .flac"),
+        (["say", "hi", "--model", "m", "--voice", "a", "--method", "magic"], 2, "there is no solver 'magic'"),
         (["say", "hi", "--model", "m", "--voice", "a", "--format", "mp3"], 2, "--format is for --batch"),
         (["say", "hi", "--model", "m", "--voice", "a", "-o", "."], 2, "--output . is a folder"),
         (["say", "--model", "m", "--voice", "a"], 2, "give the text either as an argument"),

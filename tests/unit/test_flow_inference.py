@@ -107,12 +107,19 @@ def test_bfloat16_stays_near() -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("at_once", [1, 4, 100])
-def test_written_out_attention_is_attention(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
-    monkeypatch.setattr(layers, "QUERIES_AT_ONCE", at_once)
-    projected = torch.randn(2, 9, 48)
-    rows = [layers._attend_by_products(row, 2) for row in projected]
-    torch.testing.assert_close(torch.stack(rows), layers.attend(projected, 2), atol=1e-5, rtol=0.0)
+@pytest.mark.parametrize("at_once", [1, 300, 1 << 20])
+@pytest.mark.parametrize("frames", [1, 31, 32, 40])
+def test_written_out_attention_is_attention(monkeypatch: pytest.MonkeyPatch, at_once: int, frames: int) -> None:
+    monkeypatch.setattr(layers, "SCORES_AT_ONCE", at_once)
+    projected = torch.randn(2, frames, 48)
+    made = layers.attend_by_products(projected, 2)
+    torch.testing.assert_close(made, layers.attend(projected, 2), atol=1e-5, rtol=0.0)
+
+
+def test_mish_is_mish() -> None:
+    x = torch.tensor([-200.0, -30.0, -1.5, -1e-6, 0.0, 0.3, 19.9, 20.1, 90.0, 1e30])
+    torch.testing.assert_close(layers.mish(x), torch.nn.functional.mish(x), atol=1e-7, rtol=1e-5)
+    assert layers.mish(x.bfloat16()).dtype == torch.bfloat16
 
 
 @torch.no_grad()
