@@ -44,7 +44,8 @@ def test_every_depth_and_length_gives_the_same_velocity(channels: tuple[int, ...
     flow = flow_of_depth(*channels)
     given = inputs(lengths)
     made = for_inference(flow).estimator(*given)
-    torch.testing.assert_close(made, flow.estimator(*given), atol=1e-4, rtol=1e-4)
+    # A group of one number (8 channels, 1 frame) is divided by the root of 1e-5, which enlarges rounding 300 times.
+    torch.testing.assert_close(made, flow.estimator(*given), atol=1e-3 if 1 in lengths else 1e-5, rtol=1e-4)
 
 
 @torch.no_grad()

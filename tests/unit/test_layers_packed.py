@@ -53,6 +53,16 @@ def test_a_packed_layer_is_a_linear_layer(
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("given", [torch.float32, torch.bfloat16])
+def test_the_result_has_the_type_of_what_is_given(layout: str, given: torch.dtype) -> None:
+    linear, x, add = nn.Linear(16, 24), torch.randn(3, 16, dtype=given), torch.randn(3, 24, dtype=given)
+    for dtype in (torch.float32, torch.bfloat16):
+        made = PackedLinear(linear.weight, linear.bias, dtype)(x, add)
+        assert made.dtype == given
+        torch.testing.assert_close(made.float(), linear(x.float()) + add.float(), atol=3e-2, rtol=3e-2)
+
+
+@torch.no_grad()
 def test_what_lies_strewn_in_memory_is_read_right(layout: str) -> None:
     linear, x = nn.Linear(16, 24), torch.randn(16, 5, 2)
     layer = PackedLinear(linear.weight, linear.bias, torch.float32)

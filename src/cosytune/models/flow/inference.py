@@ -39,8 +39,8 @@ def for_inference(flow: Flow, dtype: torch.dtype = torch.float32) -> Flow:
 
     Args:
         flow: a trained network.
-        dtype: type of the estimator's weights and products. The token encoder and the length regulator (3 % of the
-            work), the statistics of norms and softmax and the solver's state stay in float32.
+        dtype: type of weights and products. The small length regulator, time embeddings, the statistics of norms and
+            softmax and the solver's state stay in float32.
 
     Raises:
         InputError: a type other than float32 and bfloat16.
@@ -49,7 +49,7 @@ def for_inference(flow: Flow, dtype: torch.dtype = torch.float32) -> Flow:
         raise InputError(f"the flow was asked to compute in {dtype}; give torch.float32 or torch.bfloat16")
     # The memo tells deepcopy that the estimator is copied already, so its weights are not held twice.
     prepared = copy.deepcopy(flow, {id(flow.estimator): PreparedEstimator(flow.estimator, dtype)})
-    pack_linears(prepared.encoder, torch.float32)
+    pack_linears(prepared.encoder, dtype)
     return prepared.eval().requires_grad_(False)
 
 

@@ -42,18 +42,24 @@ class PackedLinear(nn.Module):
     ) -> None:
         """Copy `weight` [O, I] and `bias` [O] in type `dtype`."""
         super().__init__()
-        self.activation = activation
+        self.activation, self.dtype = activation, dtype
         self.bias = None if bias is None else bias.detach().to(dtype).clone()
         weight = weight.detach().to(dtype).clone()
         self.packed = packing_works(weight)
         self.weight: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, None) if self.packed else weight
 
     def forward(self, x: Tensor, add: Tensor | None = None) -> Tensor:
-        """Transform x [..., I] of the layer's type, and put `add` [..., O] of the same type on top: [..., O].
+        """Transform x [..., I] and put `add` [..., O] on top: [..., O] of x's type.
+
+        Another type than the layer's is converted and the result converted back: norms and sums around the layer may
+        stay in float32.
 
         A sum inside the kernel spares one pass through memory and, in bfloat16, one rounding; it exists for layers
         without an activation.
         """
+        if x.dtype != self.dtype:
+            y = self(x.to(self.dtype)).to(x.dtype)
+            return y if add is None else y + add
         if not self.packed:
             y = _ACTIVATIONS[self.activation](F.linear(x, self.weight, self.bias))
             return y if add is None else y + add
