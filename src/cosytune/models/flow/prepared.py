@@ -20,8 +20,8 @@ __all__ = ["FrameConv", "Frames", "PreparedConvBlock", "PreparedStage", "doublin
 VECTOR = 32
 """Numbers of two bytes in a 512-bit register."""
 
-SCORES_AT_ONCE = 1 << 19
-"""Attention weights of all rows and heads that are in memory together where they are written out: 1 MiB, for the cache."""
+SCORES_AT_ONCE = 1 << 20
+"""Attention weights of all rows and heads that are in memory together where they are written out: 2 MiB."""
 
 
 @dataclass(frozen=True)
