@@ -65,7 +65,9 @@ def test_guidance_moves_away_from_the_unconditioned_velocity(monkeypatch: pytest
     early = integrate(flow, noise, mask, mu, speaker, condition, SolverConfig(2, guidance_until=0.1))
     step = 1 - math.cos(math.pi / 4)
     torch.testing.assert_close(early, noise + step * (1.7 * told - 0.7) + (1 - step) * told)
-    assert seen == [4, 2, 4, 2]
+    never = integrate(flow, noise, mask, mu, speaker, condition, SolverConfig(1, guidance_until=0.0))
+    assert torch.equal(never, plain)
+    assert seen == [4, 2, 4, 2, 2]
 
 
 @pytest.mark.parametrize("method", ["euler", "midpoint"])
