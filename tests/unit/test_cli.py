@@ -140,6 +140,11 @@ def test_version(run: Any) -> None:
         (["say", "hi", "--model", "m", "--voice", "a", "--prompt-text", "b"], 2, "--prompt-text says what is said"),
         (["say", "hi", "--model", "m", "--voice", "a", "-o", "x.aiff"], 2, "must end in one of .wav, .flac"),
         (["say", "hi", "--model", "m", "--voice", "a", "--method", "magic"], 2, "there is no solver 'magic'"),
+        (
+            ["say", "hi", "--model", "m", "--voice", "a", "--save-voice", "b"],
+            2,
+            "--save-voice keeps the voice",
+        ),
         (["say", "hi", "--model", "m", "--voice", "a", "--format", "mp3"], 2, "--format is for --batch"),
         (["say", "hi", "--model", "m", "--voice", "a", "-o", "."], 2, "--output . is a folder"),
         (["say", "--model", "m", "--voice", "a"], 2, "give the text either as an argument"),
@@ -347,6 +352,20 @@ def test_say_streams_raw_samples(model: Path, monkeypatch: pytest.MonkeyPatch) -
     assert stopped.value.code == 0
     samples = np.frombuffer(raw.getvalue(), dtype="<i2")
     assert len(samples) % 640 == 0 and np.abs(samples).max() > 0
+
+
+def test_say_does_not_mix_samples_and_json(run: Any, model: Path) -> None:
+    mixed = run("say", "hello", "-m", model, "--voice", "ada", "-o", "-", "--json")
+    assert mixed.status == 2
+    assert "would mix on standard output" in mixed.err
+
+
+def test_say_tells_why_nothing_came_out(run: Any, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cosytune.synthesis.engine.join", lambda waves, *_: (np.zeros(0, np.float32), [0] * len(waves)))
+    silent = run("say", "hello", "-m", model, "--voice", "ada", "-o", tmp_path / "a.wav")
+    assert silent.status == 4
+    assert "nothing came out" in silent.err
+    assert not (tmp_path / "a.wav").exists()
 
 
 def test_say_speaks_a_file_of_requests(run: Any, model: Path, tmp_path: Path) -> None:

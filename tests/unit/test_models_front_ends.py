@@ -17,24 +17,10 @@ from cosytune.synthesis.requests import Request
 from cosytune.synthesis.synthesiser import Synthesiser
 from tests.unit.model_examples import (
     NEEDS_WHISPER,
-    released_folder,
     tone,
     write_speaker_encoder,
     write_speech_tokenizer,
 )
-
-
-@pytest.fixture
-def folder(golden: Path, tmp_path: Path) -> Path:
-    return released_folder(golden, tmp_path / "released")
-
-
-@pytest.fixture
-def full_folder(folder: Path) -> Path:
-    write_speech_tokenizer(folder / "speech_tokenizer_v1.onnx")
-    write_speaker_encoder(folder / "campplus.onnx")
-    return folder
-
 
 # Speaking
 

@@ -18,23 +18,8 @@ from cosytune.models.folder import identity_of, read_model
 from cosytune.models.released_yaml import read_hyper_parameters
 from tests.unit.model_examples import (
     NANO_YAML,
-    released_folder,
     write_speaker_encoder,
-    write_speech_tokenizer,
 )
-
-
-@pytest.fixture
-def folder(golden: Path, tmp_path: Path) -> Path:
-    return released_folder(golden, tmp_path / "released")
-
-
-@pytest.fixture
-def full_folder(folder: Path) -> Path:
-    write_speech_tokenizer(folder / "speech_tokenizer_v1.onnx")
-    write_speaker_encoder(folder / "campplus.onnx")
-    return folder
-
 
 # The yaml
 

@@ -76,12 +76,7 @@ def command(
         raise InputError("--format is for --batch; the suffix of --output decides here")
     output = output or Path("speech.wav")
     _check_output(output, as_json)
-    if (voice is None) == (prompt_wav is None):
-        raise InputError("give either --voice NAME or --prompt-wav FILE; cosytune inspect lists a model's voices")
-    if prompt_text is not None and prompt_wav is None:
-        raise InputError("--prompt-text says what is said in --prompt-wav; give that recording, or leave the text out")
-    if save_voice is not None and prompt_wav is None:
-        raise InputError("--save-voice keeps the voice of a recording; give --prompt-wav, and --prompt-text if you can")
+    _check_voice(voice, prompt_wav, prompt_text, save_voice)
     prompt, prompt_rate = _recording(prompt_wav)
     source, source_rate = _recording(convert)
     request = Request(
@@ -125,6 +120,17 @@ def _check_output(output: Path, as_json: bool) -> None:
         raise InputError(f"--output {output} is a folder; name the recording that is to be made in it")
     if output.suffix.lower().removeprefix(".") not in FORMATS:
         raise InputError(f"--output {output} must end in one of {', '.join(f'.{name}' for name in FORMATS)}, or be -")
+
+
+def _check_voice(voice: str | None, prompt_wav: Path | None, prompt_text: str | None, save_voice: str | None) -> None:
+    from cosytune.errors import InputError
+
+    if (voice is None) == (prompt_wav is None):
+        raise InputError("give either --voice NAME or --prompt-wav FILE; cosytune inspect lists a model's voices")
+    if prompt_text is not None and prompt_wav is None:
+        raise InputError("--prompt-text says what is said in --prompt-wav; give that recording, or leave the text out")
+    if save_voice is not None and prompt_wav is None:
+        raise InputError("--save-voice keeps the voice of a recording; give --prompt-wav, and --prompt-text if you can")
 
 
 def _recording(path: Path | None) -> tuple[Any, int | None]:

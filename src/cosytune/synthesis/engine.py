@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor
 from cosytune.errors import CosytuneError, InputError, ModelError
 from cosytune.models.lm.generate import Decoder, Generated, Job, token_limits
 from cosytune.synthesis.conditions import Condition, Conditions
-from cosytune.synthesis.guards import GuardConfig, loop_length, sound_problem, token_guard
+from cosytune.synthesis.guards import SILENT, GuardConfig, loop_length, sound_problem, token_guard
 from cosytune.synthesis.pieces import TextPiece, cut_text, join
 from cosytune.synthesis.rendering import Renderer, Rendering, derived_seed
 from cosytune.synthesis.requests import Failure, Outcome, Piece, Request, Speech
@@ -248,31 +248,38 @@ class Engine:
         """Make the decoded pieces audible and listen to them; yields requests that are complete now."""
         batch, self._decoded = self._decoded, []
         chosen = [min(range(len(work.tries)), key=lambda index: _order(work.tries[index])) for work in batch]
-        silent = [not work.tries[index].tokens for work, index in zip(batch, chosen, strict=True)]
         needed = [
             (work, index)
-            for work, index, nothing in zip(batch, chosen, silent, strict=True)
-            if not nothing and work.tries[index].wave is None
+            for work, index in zip(batch, chosen, strict=True)
+            if work.tries[index].tokens and work.tries[index].wave is None
         ]
         waves = self._renderer.render([self._rendering(work, index) for work, index in needed])
         for (work, index), wave in zip(needed, waves, strict=True):
             work.tries[index] = self._listened(work, work.tries[index], wave)
         for work, index in zip(batch, chosen, strict=True):
-            attempt = work.tries[index]
-            if attempt.problem != _NOT_NUMBERS:
-                if attempt.badness and work.open.plan.source is None and len(work.tries) <= self._guards.retries:
-                    self._waiting.appendleft(work)
-                    continue
-                attempt = min(work.tries, key=_order)
-                if attempt.tokens and attempt.wave is None:
-                    # What was rendered turned out worse than a try that was put aside: that one is heard now.
-                    self._decoded.append(work)
-                    continue
-            work.keep(attempt)
+            if not self._settled(work, work.tries[index]):
+                continue
+            done = sum(each.kept is not None for each in work.open.work)
             if moved is not None:
-                moved(sum(each.kept is not None for each in work.open.work), len(work.open.work))
-            if all(each.kept is not None for each in work.open.work):
+                moved(done, len(work.open.work))
+            if done == len(work.open.work):
                 yield self._complete(work.open)
+
+    def _settled(self, work: _Work, heard: Try) -> bool:
+        """Keep a try of a piece, now that one was heard; False sends the piece round once more."""
+        if heard.problem == _NOT_NUMBERS:
+            work.keep(heard)
+            return True
+        if heard.badness and work.open.plan.source is None and len(work.tries) <= self._guards.retries:
+            self._waiting.appendleft(work)
+            return False
+        best = min(work.tries, key=_order)
+        if best.tokens and best.wave is None:
+            # What was rendered turned out worse than a try that was put aside: that one is heard now.
+            self._decoded.append(work)
+            return False
+        work.keep(best)
+        return True
 
     def _rendering(self, work: _Work, index: int) -> Rendering:
         plan = work.open.plan
@@ -281,12 +288,12 @@ class Engine:
 
     def _listened(self, work: _Work, attempt: Try, wave: np.ndarray) -> Try:
         if not np.isfinite(wave).all():
-            return Try(attempt.tokens, attempt.ended, _NOT_NUMBERS, 9, wave)
+            return replace(attempt, problem=_NOT_NUMBERS, badness=9, wave=wave)
         speed = work.open.plan.request.speed
         problem = sound_problem(wave, self._renderer.sample_rate, self._guards, speed)
         if attempt.problem is None and problem is not None and work.open.plan.source is None:
-            return Try(attempt.tokens, attempt.ended, problem, 1 if "pause" in problem else 4, wave)
-        return Try(attempt.tokens, attempt.ended, attempt.problem, attempt.badness, wave)
+            return replace(attempt, problem=problem, badness=4 if problem == SILENT else 1, wave=wave)
+        return replace(attempt, wave=wave)
 
     def _complete(self, done: _Open) -> Outcome:
         plan = done.plan

@@ -10,10 +10,13 @@ import numpy as np
 from cosytune.audio.silence import longest_pause, speech_bounds
 from cosytune.errors import InputError
 
-__all__ = ["GuardConfig", "loop_length", "sound_problem", "token_guard"]
+__all__ = ["SILENT", "GuardConfig", "loop_length", "sound_problem", "token_guard"]
 
 CHECK_EVERY = 5
 """Tokens between two looks for a loop: the look costs more than a token's share of a batched step."""
+
+SILENT = "nothing but silence"
+"""What `sound_problem` says of a piece without any sound; everything else it says is about a pause."""
 
 REPEATS = 3
 """How often something must be said in a row to count as a loop."""
@@ -77,6 +80,6 @@ def sound_problem(wave: np.ndarray, sample_rate: int, config: GuardConfig, speed
     """What is wrong with a spoken piece [N], in words, or None; pauses count as they were before the speed changed."""
     first, last = speech_bounds(wave, sample_rate)
     if first == last:
-        return "nothing but silence"
+        return SILENT
     pause = longest_pause(wave, sample_rate) * speed
     return f"a pause of {pause:.1f} s" if pause > config.longest_pause else None

@@ -1,0 +1,23 @@
+"""Folders that the tests of several files ask for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.unit.model_examples import released_folder, write_speaker_encoder, write_speech_tokenizer
+
+
+@pytest.fixture
+def folder(golden: Path, tmp_path: Path) -> Path:
+    """A released folder without ONNX files."""
+    return released_folder(golden, tmp_path / "released")
+
+
+@pytest.fixture
+def full_folder(folder: Path) -> Path:
+    """A released folder with tiny ONNX front ends."""
+    write_speech_tokenizer(folder / "speech_tokenizer_v1.onnx")
+    write_speaker_encoder(folder / "campplus.onnx")
+    return folder
