@@ -375,7 +375,7 @@ def test_say_speaks_a_file_of_requests(run: Any, model: Path, tmp_path: Path) ->
     outcome = run("say", *arguments, "--json")
     assert outcome.status == 1, "one of them failed"
     assert (outcome.json["spoken"], outcome.json["failed"]) == (1, 1)
-    assert "000002: 000002: model tiny has no voice 'eve'" in outcome.err
+    assert "\n000002: model tiny has no voice 'eve'" in outcome.err
     assert (tmp_path / "out" / "000001.wav").is_file()
     assert "1 of 2 requests spoken" in run("say", *arguments).out
     for ignored in (["hello"], ["--speed", "2"], ["--seed", "5"], ["--replace-voice"]):

@@ -208,7 +208,7 @@ def _batch(
             finished.append(result)
             bars.move("speaking", len(finished))
             if result.error is not None:
-                bars.say(f"{result.id}: {result.error}")
+                bars.say(f"{result.id}: {result.error.removeprefix(f'{result.id}: ')}")
 
         results = speak_batch(
             synthesiser(),
