@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cosytune.audio import librosa_once
 from cosytune.audio.files import read_wave
 from cosytune.audio.pitch import pitch
+from cosytune.files import lock
 
 
 def buzz(frequency: np.ndarray, sample_rate: int) -> np.ndarray:
@@ -99,3 +101,21 @@ def test_heavy_packages_are_imported_only_when_needed() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+def test_librosa_is_loaded_by_one_process_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(librosa_once.tempfile, "gettempdir", lambda: str(tmp_path))
+    free_inside: list[bool] = []
+    librosa = librosa_once.load_librosa()
+
+    def compiling(*_: object, **__: object) -> None:
+        (file,) = tmp_path.glob("cosytune-librosa-*.lock")
+        with pytest.raises(BlockingIOError):
+            lock(file, wait=False)
+        free_inside.append(False)
+
+    monkeypatch.setattr(librosa, "yin", compiling)
+    assert librosa_once.load_librosa.__wrapped__() is librosa
+    assert free_inside == [False]
+    (file,) = tmp_path.glob("cosytune-librosa-*.lock")
+    lock(file, wait=False).close()

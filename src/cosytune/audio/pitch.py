@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from cosytune.audio.librosa_once import load_librosa
+
 __all__ = ["pitch"]
 
 FMIN, FMAX = 60.0, 500.0
@@ -50,11 +52,9 @@ def pitch(wave: np.ndarray, sample_rate: int, hop: int, frames: int) -> np.ndarr
         )
     if frames == 0:
         return np.zeros(0, dtype=np.float32)
-    import librosa  # slow to import: only who asks for pitch pays
-
     window = 2 * round(WINDOW_SECONDS * sample_rate / 2)
     padded = _centred(wave.astype(np.float32), window, hop, frames)
-    f0 = librosa.yin(
+    f0 = load_librosa().yin(  # slow to load: only who asks for pitch pays
         padded,
         fmin=FMIN,
         fmax=FMAX,

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from cosytune.audio.librosa_once import load_librosa
 from cosytune.evaluation.judges.base import JUDGE_RATE, Recording, heard, is_silent, load_package, package_version
 from cosytune.evaluation.results import OPINION, MetricInfo
 
@@ -43,6 +44,7 @@ class DnsmosJudge:
 
     @cached_property
     def _model(self) -> Any:
+        load_librosa()
         # First: speechmos imports it too, and would be named instead.
         runtime = load_package("onnxruntime", "pip install onnxruntime")
         package = load_package("speechmos.dnsmos", "pip install speechmos")

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from cosytune.audio.librosa_once import load_librosa
 from cosytune.errors import InputError
 from cosytune.evaluation.judges.base import JUDGE_RATE, Recording, heard, is_silent, load_package, package_version
 from cosytune.evaluation.results import SIMILARITY, MetricInfo
@@ -47,6 +48,7 @@ class ResemblyzerJudge:
 
     @cached_property
     def _package(self) -> ModuleType:
+        load_librosa()
         return load_package("resemblyzer", INSTALL)
 
     @cached_property
