@@ -19,10 +19,10 @@ __all__ = ["load_librosa"]
 def load_librosa() -> ModuleType:
     """Import librosa and let it compile what we use, while other processes of this user wait.
 
-    Numba keeps librosa's compiled functions in files that several processes may write at once. Two first imports beside
-    each other left a cache whose parts did not belong together, and every later process that asked for F0 crashed with a
-    segmentation fault, until the environment was made anew (seen in one of two trials with four processes, numba 0.68,
-    librosa 0.11). Without files each process would compile for 18 s.
+    Numba keeps librosa's compiled functions in files that several processes may write at once. Two first imports
+    beside each other left a cache whose parts did not belong together, and every later process that asked for F0
+    crashed with a segmentation fault, until the environment was made anew (seen in one of two trials with four
+    processes, numba 0.68, librosa 0.11). Without files each process would compile for 18 s.
     """
     held = lock(Path(tempfile.gettempdir()) / f"cosytune-librosa-{os.getuid()}.lock", wait=True)
     try:
