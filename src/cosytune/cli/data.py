@@ -48,13 +48,26 @@ def synth(
     output: Path = typer.Argument(..., help="Folder to fill with speech synthesised by espeak-ng."),
     voices: int = typer.Option(8, "--voices", min=1, help="Different voices."),
     minutes: float = typer.Option(10.0, "--minutes", min=0.1, help="Minutes of speech in all."),
+    language: list[str] = typer.Option(["en"], "--language", help="en or zh; given twice, the voices share them."),
+    sample_rate: int = typer.Option(22_050, "--sample-rate", min=8_000, max=48_000, help="Hz to write."),
     seed: int = typer.Option(0, "--seed", min=0, help="The same seed gives the same corpus."),
     as_json: bool = JSON,
 ) -> None:
     """Make a corpus of many synthetic voices, for demos and tests."""
-    from cosytune.data.synthesised import synthesise_corpus
+    from cosytune.cli.output import progress
+    from cosytune.data.synthesised import make_voices, synthesise_corpus
 
-    clips = synthesise_corpus(output, voices=voices, minutes_per_voice=minutes / voices, seed=seed)
+    speakers = make_voices(voices, seed=seed, languages=language)
+    with progress() as bars:
+        bars.start("voices", voices)
+        clips = synthesise_corpus(
+            output,
+            voices=speakers,
+            minutes_per_voice=minutes / voices,
+            seed=seed,
+            sample_rate=sample_rate,
+            progress=lambda done, _: bars.move("voices", done),
+        )
     seconds = sum(clip.seconds for clip in clips)
     print_result(
         {"folder": str(output), "clips": len(clips), "seconds": round(seconds, 1)},
