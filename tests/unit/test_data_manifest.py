@@ -99,7 +99,8 @@ def test_the_ledger_adds_up_and_survives_the_disk(tmp_path: Path) -> None:
     assert (ledger.kept, ledger.fixed, ledger.dropped, ledger.usable) == (1, 1, 3, 2)
     assert ledger.reasons("dropped") == {"longer than 30 s": 2, "transcript empty": 1}
     assert ledger.summary() == (
-        "5 clips came in (1.3 min): 1 kept (0.0 min), 1 fixed, 3 dropped (1.2 min); 0.1 min lie between the clips; fixed: 1 clipped peaks; dropped: 2 longer than 30 s, 1 transcript empty. "
+        "5 clips came in (1.3 min): 1 kept (0.0 min), 1 fixed, 3 dropped (1.2 min); 0.1 min lie "
+        "between the clips; fixed: 1 clipped peaks; dropped: 2 longer than 30 s, 1 transcript empty. "
         "The language was guessed."
     )
     ledger.write(tmp_path / "ledger.jsonl")
@@ -111,7 +112,7 @@ def test_a_clip_lost_silently_is_a_fault() -> None:
         Ledger.of(LINES, 6)
     with pytest.raises(ValueError, match="dropped without a reason"):
         LedgerLine("a", "a.wav", "dropped")
-    with pytest.raises(ValueError, match="one of kept, dropped, fixed, not 'lost'"):
+    with pytest.raises(ValueError, match="one of kept, fixed, dropped, not 'lost'"):
         LedgerLine("a", "a.wav", "lost", "why")  # type: ignore[arg-type]
 
 
