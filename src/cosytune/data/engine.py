@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain, islice
 from typing import Any, Literal, Protocol, TypeVar
 
 from cosytune.errors import DataError, InputError
@@ -177,14 +176,11 @@ class _LocalEngine:
         *,
         lost: Callable[[Item], Result] | None = None,
     ) -> Iterator[Result]:
-        iterator = iter(items)
-        first = list(islice(iterator, 2))
-        # A single item is not worth the start of a process.
-        if self.workers == 1 or len(first) < 2:
-            for item in chain(first, iterator):
+        if self.workers == 1:
+            for item in items:
                 yield _call(function, item)
             return
-        yield from self._map_in_pool(function, chain(first, iterator), lost)
+        yield from self._map_in_pool(function, items, lost)
 
     def _map_in_pool(
         self, function: Callable[[Item], Result], items: Iterable[Item], lost: Callable[[Item], Result] | None
