@@ -20,10 +20,11 @@ from hypothesis import strategies as st
 from cosytune.audio.files import write_wave
 from cosytune.data.corpus import Contents, Corpus, write_corpus
 from cosytune.data.engine import open_engine
-from cosytune.data.extract import Pace, extract_features
+from cosytune.data.extract import extract_features
 from cosytune.data.feature_shards import clip_address, shard_count, shard_of, shard_path
 from cosytune.data.features import FEATURES_MARKER, Extractors, FeatureStore
 from cosytune.data.manifest import Utterance
+from cosytune.data.pace import Pace
 from cosytune.data.results import LedgerLine
 from cosytune.data.splits import Side
 from cosytune.errors import DataError, InputError

@@ -23,6 +23,9 @@ def prepare(
     validation: float = typer.Option(0.1, "--validation", min=0.0, max=0.5, help="Share of validation sentences."),
     test: float = typer.Option(0.1, "--test", min=0.0, max=0.5, help="Share of test sentences."),
     seed: int = typer.Option(0, "--seed", min=0, help="Of the split."),
+    workers: int = typer.Option(None, "--workers", min=1, help="Processes; one per core without it."),
+    engine: str = typer.Option("local", "--engine", help="local, or ray for a cluster (extra: cluster)."),
+    ray_address: str = typer.Option(None, "--ray-address", help="Of a running Ray cluster; else RAY_ADDRESS."),
     as_json: bool = JSON,
 ) -> None:
     """Write manifest, ledger and splits (and features); no clip is dropped without a line in the ledger."""
@@ -36,7 +39,14 @@ def prepare(
         from cosytune.training.features import corpus_features
 
         with progress() as bars:
-            store = corpus_features(corpus, read_model(model), bars)
+            store = corpus_features(
+                corpus,
+                read_model(model),
+                bars,
+                engine=engine,  # type: ignore[arg-type]
+                workers=workers,
+                address=ray_address,
+            )
         lines.append(f"features: {store.ledger.summary()}")
     sides = corpus.info["sides"]
     lines.append(f"{output}: " + ", ".join(f"{count} {side}" for side, count in sides.items()))

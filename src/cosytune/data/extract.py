@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -31,49 +30,15 @@ from cosytune.data.feature_shards import (
     write_shard,
 )
 from cosytune.data.features import FEATURES_MARKER, Extractors, FeatureStore
+from cosytune.data.pace import Clock, Progress
 from cosytune.data.results import LedgerLine, write_ledger
 from cosytune.errors import DataError
 from cosytune.files import hash_json, lock, write_json
 
-__all__ = ["Pace", "Progress", "extract_features"]
+__all__ = ["extract_features"]
 
 _FORMAT = 2
 _KILLED = "killed its process: most often for want of memory"
-
-
-@dataclass(frozen=True)
-class Pace:
-    """How far an extraction is.
-
-    Attributes:
-        done: clips that are settled, whether made now or found made.
-        total: clips in all.
-        audio_seconds: length of the clips that were made now.
-        wall_seconds: time since the beginning.
-    """
-
-    done: int
-    total: int
-    audio_seconds: float
-    wall_seconds: float
-
-    @property
-    def hours_per_hour(self) -> float:
-        """Hours of audio per hour of waiting; 0 while nothing was made."""
-        return self.audio_seconds / self.wall_seconds if self.wall_seconds else 0.0
-
-    def sentence(self) -> str:
-        """The same in words."""
-        if not self.audio_seconds:
-            return f"features of all {self.total} clips were there already"
-        return (
-            f"features of {self.audio_seconds / 3600:.2f} h of audio made in {self.wall_seconds / 60:.1f} min: "
-            f"{self.hours_per_hour:.1f} hours of audio per hour"
-        )
-
-
-Progress = Callable[[Pace], None]
-"""Called after each batch, and once at the end."""
 
 
 def extract_features(
@@ -107,17 +72,16 @@ def extract_features(
     marker = _marker(corpus, extractors, count)
     # Two runs on one corpus share its features: the later one waits, and then finds them made.
     with lock(folder / ".lock", wait=True):
+        clock = Clock(progress, len(corpus))
         if _is_finished(folder, marker):
             # Nothing is touched: another run may be reading these features.
-            if progress is not None:
-                progress(Pace(len(corpus), len(corpus), 0.0, 0.0))
+            clock.add(len(corpus))
         else:
             (folder / FEATURES_MARKER).unlink(missing_ok=True)
             with nullcontext(engine) if engine is not None else open_engine("local", 1) as at_work:
-                job = _Job(corpus, extractors, at_work, folder, count, batch_seconds, _Clock(progress, len(corpus)))
-                kept = job.run()
+                kept = _Job(corpus, extractors, at_work, folder, count, batch_seconds, clock).run()
             write_json(folder / FEATURES_MARKER, {**marker, "clips": kept})
-        return FeatureStore(folder, extractors=extractors.hash)
+        return FeatureStore(folder, extractors=extractors.hash, pace=clock.pace)
 
 
 def _marker(corpus: Corpus, extractors: Extractors, count: int) -> dict[str, Any]:
@@ -144,23 +108,6 @@ def _is_finished(folder: Path, marker: Mapping[str, Any]) -> bool:
         return sizes == [path.stat().st_size for path in paths]
     except (DataError, OSError, AttributeError):
         return False
-
-
-@dataclass
-class _Clock:
-    """Counts what is done and tells `progress`."""
-
-    progress: Progress | None
-    total: int
-    done: int = 0
-    audio_seconds: float = 0.0
-    began: float = field(default_factory=time.monotonic)
-
-    def add(self, clips: int, audio_seconds: float = 0.0) -> None:
-        self.done += clips
-        self.audio_seconds += audio_seconds
-        if self.progress is not None and clips:
-            self.progress(Pace(self.done, self.total, self.audio_seconds, time.monotonic() - self.began))
 
 
 @dataclass
@@ -197,7 +144,7 @@ class _Job:
     folder: Path
     count: int
     batch_seconds: float
-    clock: _Clock
+    clock: Clock
 
     def run(self) -> int:
         """Make all shards, then what spans them; returns the number of clips that have features."""
@@ -228,12 +175,10 @@ class _Job:
 
     def _make_shards(self) -> None:
         out: deque[tuple[_Shard, ClipBatch]] = deque()
-        function = partial(extract_batch, self.extractors)
-        for outcomes in self.engine.map(function, self._batches(out), lost=_lost):
+        function: Callable[[ClipBatch], list[Outcome] | None] = partial(extract_batch, self.extractors)
+        for outcomes in self.engine.map(function, self._batches(out), lost=lambda _: None):
             shard, batch = out.popleft()
-            if outcomes is None:
-                outcomes = self._one_by_one(function, batch)
-            shard.take(batch, outcomes)
+            shard.take(batch, self._one_by_one(function, batch) if outcomes is None else outcomes)
             shard.batches_out -= 1
             self.clock.add(len(batch.clips), batch.seconds)
             if not shard.batches_out:
@@ -261,12 +206,12 @@ class _Job:
                 out.append((shard, batch))
                 yield batch
 
-    def _one_by_one(self, function: Callable[[ClipBatch], list[Outcome]], batch: ClipBatch) -> list[Outcome]:
+    def _one_by_one(self, function: Callable[[ClipBatch], list[Outcome] | None], batch: ClipBatch) -> list[Outcome]:
         """A batch killed its process twice: find out which clip does."""
         if len(batch.clips) == 1:
             return [_KILLED]
-        found = self.engine.map(function, batch.singles(), lost=lambda _: [_KILLED])
-        return [outcome for outcomes in found for outcome in outcomes]
+        found = self.engine.map(function, batch.singles(), lost=lambda _: None)
+        return [outcome for outcomes in found for outcome in outcomes or [_KILLED]]
 
     def _write(self, shard: _Shard) -> None:
         dropped = shard.dropped
@@ -303,10 +248,6 @@ class _Job:
         for path in paths:
             _set_speaker_vectors(path, means)
         return means
-
-
-def _lost(batch: ClipBatch) -> Any:
-    return None
 
 
 def _shard_key(extractors: Extractors, clips: Iterable[IndexedClip]) -> str:

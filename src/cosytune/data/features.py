@@ -14,6 +14,7 @@ import pyarrow as pa
 from cosytune.data.corpus import read_json
 from cosytune.data.feature_index import FeatureIndex
 from cosytune.data.feature_shards import OpenShards
+from cosytune.data.pace import Pace
 from cosytune.data.results import Ledger
 from cosytune.errors import DataError
 
@@ -95,13 +96,17 @@ class FeatureStore:
         path: the folder (`Corpus.features_folder`).
         extractors: hash that the features must have been made with, if the caller knows it.
         cache_bytes: clips read once are kept in memory until together they are this large.
+        pace: how the making of the features went, for the caller that had them made.
 
     Raises:
         DataError: the folder is unfinished or was made by other extractors.
     """
 
-    def __init__(self, path: Path, *, extractors: str | None = None, cache_bytes: int = 1 << 30) -> None:
+    def __init__(
+        self, path: Path, *, extractors: str | None = None, cache_bytes: int = 1 << 30, pace: Pace | None = None
+    ) -> None:
         self.path = path
+        self.pace = pace
         if not (path / FEATURES_MARKER).is_file():
             raise DataError(f"{path} holds no finished features; prepare them again, which goes on where it stopped")
         self.info: dict[str, Any] = read_json(path / FEATURES_MARKER)
