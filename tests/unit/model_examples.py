@@ -89,13 +89,23 @@ def released_folder(golden: Path, folder: Path, *, yaml: str = NANO_YAML) -> Pat
     return folder
 
 
-def write_speech_tokenizer(path: Path, *, codes: int = 64, stride: int = 2) -> None:
-    """A graph with the inputs of a released tokenizer: code = (|100 x mean band| + frame count) mod `codes`."""
+def write_speech_tokenizer(
+    path: Path, *, codes: int = 64, stride: int = 2, batch: int | str = 1, leaky: bool = False
+) -> None:
+    """A graph with the inputs of a released tokenizer: code = (|100 x mean band| + frame count) mod `codes`.
+
+    Args:
+        path: file to write.
+        codes: how many there are.
+        stride: frames per code.
+        batch: the first axis: 1, or a name for any number of clips.
+        leaky: use the largest frame count of the batch instead of each clip's own.
+    """
     inputs = [
-        helper.make_tensor_value_info("listened", TensorProto.FLOAT, [1, 128, "frames"]),
-        helper.make_tensor_value_info("count", TensorProto.INT32, [1]),
+        helper.make_tensor_value_info("listened", TensorProto.FLOAT, [batch, 128, "frames"]),
+        helper.make_tensor_value_info("count", TensorProto.INT32, [batch]),
     ]
-    constants = {"first": [0], "last": [2**31 - 1], "axis": [1], "stride": [stride]}
+    constants = {"first": [0], "last": [2**31 - 1], "axis": [1], "clips": [0], "stride": [stride]}
     tensors = [numpy_helper.from_array(np.array(value, dtype=np.int64), name) for name, value in constants.items()]
     tensors.append(numpy_helper.from_array(np.array(100.0, dtype=np.float32), "scale"))
     tensors.append(numpy_helper.from_array(np.array(codes, dtype=np.int32), "codes"))
@@ -105,23 +115,34 @@ def write_speech_tokenizer(path: Path, *, codes: int = 64, stride: int = 2) -> N
         helper.make_node("Mul", ["thinned", "scale"], ["scaled"]),
         helper.make_node("Abs", ["scaled"], ["positive"]),
         helper.make_node("Cast", ["positive"], ["whole"], to=TensorProto.INT32),
-        helper.make_node("Add", ["whole", "count"], ["moved"]),
+        helper.make_node("Unsqueeze", ["count", "axis"], ["counts"]),
+        helper.make_node("ReduceMax", ["counts", "clips"], ["largest"], keepdims=1),
+        helper.make_node("Add", ["whole", "largest" if leaky else "counts"], ["moved"]),
         helper.make_node("Mod", ["moved", "codes"], ["out"]),
     ]
-    output = helper.make_tensor_value_info("out", TensorProto.INT32, [1, "tokens"])
+    output = helper.make_tensor_value_info("out", TensorProto.INT32, [batch, "tokens"])
     _save(path, nodes, inputs, output, tensors)
 
 
-def write_speaker_encoder(path: Path, *, width: int = 24) -> None:
-    """A graph with the input of a released encoder: the loudest value of the first `width` bands."""
-    inputs = [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, "frames", 80])]
-    constants = {"first": [0], "last": [width], "bands": [1], "time": [1]}
+def write_speaker_encoder(path: Path, *, width: int = 24, batch: int | str = 1, leaky: bool = False) -> None:
+    """A graph with the input of a released encoder: the loudest value of the first `width` bands.
+
+    Args:
+        path: file to write.
+        width: numbers in the vector.
+        batch: the first axis: 1, or a name for any number of clips.
+        leaky: subtract the mean over the batch.
+    """
+    inputs = [helper.make_tensor_value_info("input", TensorProto.FLOAT, [batch, "frames", 80])]
+    constants = {"first": [0], "last": [width], "bands": [1], "time": [1], "clips": [0]}
     tensors = [numpy_helper.from_array(np.array(value, dtype=np.int64), name) for name, value in constants.items()]
     nodes = [
-        helper.make_node("ReduceMax", ["input", "time"], ["loudest"], keepdims=0),
+        helper.make_node("ReduceMean", ["input", "clips"], ["common"], keepdims=1),
+        helper.make_node("Sub", ["input", "common"], ["own"]),
+        helper.make_node("ReduceMax", ["own" if leaky else "input", "time"], ["loudest"], keepdims=0),
         helper.make_node("Slice", ["loudest", "first", "last", "bands"], ["vector"]),
     ]
-    output = helper.make_tensor_value_info("vector", TensorProto.FLOAT, [1, width])
+    output = helper.make_tensor_value_info("vector", TensorProto.FLOAT, [batch, width])
     _save(path, nodes, inputs, output, tensors)
 
 

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -14,8 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from cosytune.data.engine import Engine, one_thread, open_engine
+from cosytune.data.engine import Engine, open_engine
 from cosytune.errors import DataError, InputError, MissingPackageError
+from tests.unit.worker_functions import die, refuse, square, threads
 
 
 @pytest.fixture(scope="module")
@@ -24,31 +24,16 @@ def engine() -> Iterator[Engine]:
         yield engine
 
 
-def square(number: int) -> tuple[int, int, int]:
-    time.sleep(0.05 if number == 0 else 0.0)
-    return number * number, os.getpid(), torch.get_num_threads()
-
-
-def refuse(number: int) -> int:
-    if number == 3:
-        raise DataError(f"no {number}")
-    return number
-
-
-def die(number: int, *, of: int, once: Path | None = None) -> int:
-    if number == of and (once is None or not once.exists()):
-        if once is not None:
-            once.write_text("died")
-        os.kill(os.getpid(), signal.SIGKILL)
-    return number
-
-
 def test_results_come_in_order_and_from_other_processes(engine: Engine) -> None:
     found = list(engine.map(square, range(9)))
-    assert [result for result, _, _ in found] == [number * number for number in range(9)]
-    assert os.getpid() not in {process for _, process, _ in found}
-    assert {threads for _, _, threads in found} == {1}
+    assert [result for result, _ in found] == [number * number for number in range(9)]
+    assert os.getpid() not in {process for _, process in found}
     assert list(engine.map(square, [])) == []
+
+
+def test_each_worker_computes_with_one_thread() -> None:
+    with open_engine("local", 2) as engine:
+        assert list(engine.map(threads, range(2))) == [1, 1]
 
 
 def test_few_items_are_taken_ahead(engine: Engine) -> None:
@@ -91,16 +76,15 @@ def test_a_worker_that_dies_once_loses_nothing(engine: Engine, tmp_path: Path) -
 
 
 def test_one_worker_is_this_process() -> None:
-    threads = torch.get_num_threads()
     with open_engine("local", 1) as one:
-        assert list(one.map(square, [2, 3])) == [(4, os.getpid(), 1), (9, os.getpid(), 1)]
-    torch.set_num_threads(2)
-    try:
-        with one_thread():
-            assert torch.get_num_threads() == 1
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(threads)
+        assert list(one.map(square, [2, 3])) == [(4, os.getpid()), (9, os.getpid())]
+        before = torch.get_num_threads()
+        torch.set_num_threads(2)
+        try:
+            assert list(one.map(threads, [0])) == [1]
+            assert torch.get_num_threads() == 2
+        finally:
+            torch.set_num_threads(before)
 
 
 def test_ctrl_c_ends_all(tmp_path: Path) -> None:

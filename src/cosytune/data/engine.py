@@ -186,16 +186,12 @@ class _LocalEngine:
         self, function: Callable[[Item], Result], items: Iterable[Item], lost: Callable[[Item], Result] | None
     ) -> Iterator[Result]:
         waiting: deque[_Task] = deque()
-        try:
-            for item in items:
-                waiting.append(self._submit(function, item, waiting, lost))
-                if len(waiting) > 2 * self.workers:
-                    yield self._result(function, waiting, lost)
-            while waiting:
+        for item in items:
+            waiting.append(self._submit(function, item, waiting, lost))
+            if len(waiting) > 2 * self.workers:
                 yield self._result(function, waiting, lost)
-        finally:
-            for task in waiting:
-                task.future.cancel()
+        while waiting:
+            yield self._result(function, waiting, lost)
 
     def _submit(self, function: Callable[[Item], Result], item: Item, waiting: deque[_Task], lost: Any) -> _Task:
         if self._pool is None:
@@ -241,10 +237,11 @@ def _new_pool(workers: int) -> ProcessPoolExecutor:
 
 def _end(pool: ProcessPoolExecutor, *, at_once: bool = False) -> None:
     if at_once:
-        # The pool has no public way to stop work that has begun.
+        # The pool has no public way to stop work that has begun. Nothing is cancelled besides: the pool fails, with a
+        # traceback, over futures that were cancelled before its processes died.
         for process in list((getattr(pool, "_processes", None) or {}).values()):
             process.terminate()
-    pool.shutdown(wait=True, cancel_futures=True)
+    pool.shutdown(wait=True, cancel_futures=not at_once)
 
 
 def _alone(function: Callable[[Any], Any], item: Any, lost: Any) -> concurrent.futures.Future[Any]:

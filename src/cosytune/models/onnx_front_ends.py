@@ -1,9 +1,15 @@
-"""The released analysis networks (`speech_tokenizer_v1.onnx`, `campplus.onnx`), run by onnxruntime on the processor."""
+"""The released analysis networks (`speech_tokenizer_v1.onnx`, `campplus.onnx`), run by onnxruntime on the processor.
+
+Several clips go through a graph at once only if its file says that it takes them and a probe shows that each clip then
+gets what it gets alone. The codes of a clip must not depend on its neighbours, and a file may say what is not so.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +18,7 @@ import torch
 from torch import Tensor
 
 from cosytune.audio.fbank import kaldi_fbank, mean_normalised
-from cosytune.audio.whisper import whisper_mel
+from cosytune.audio.whisper import whisper_mel, whisper_mel_batch
 from cosytune.errors import InputError, ModelError
 from cosytune.units import FEATURE_FRAME_RATE
 
@@ -25,6 +31,13 @@ LONGEST_FRAMES = 3000
 """Feature frames (30 s) that the released tokenizers have positions for; beyond them the codes mean nothing."""
 
 DEFAULT_BINS = 128
+SPEAKER_BINS = 80
+PROBE_FRAMES = (131, 120, 97, 96, 61, 50)
+"""Lengths of the noise that is tried alone and together: odd and even, so that rounding shows."""
+PROBE_STRIDES = (1, 2, 4, 8)
+"""Feature frames per token that padded batches are tried for."""
+PROBE_TOLERANCE = 1e-5
+"""Largest difference between a vector made alone and together, as a share of its length."""
 WARNINGS_AND_BELOW = 3
 """onnxruntime's log level that prints errors only."""
 
@@ -56,20 +69,54 @@ class OnnxSpeechTokenizer:
             InputError: a wave of more than 30 s.
             ModelError: the graph cannot be run, or gives something other than codes.
         """
-        return [self._tokens_of(wave) for wave in waves]
+        if len(waves) == 1 or self._stride is None:
+            return [self._tokens_of(wave) for wave in waves]
+        features, lengths = whisper_mel_batch(waves, self._bins)
+        self._check_length(int(lengths.max()))
+        found = self._run(features.numpy(), lengths.numpy())
+        return [row[: -(-frames // self._stride)] for row, frames in zip(found, lengths.tolist(), strict=True)]
 
     def _tokens_of(self, wave: Tensor) -> np.ndarray:
         features = whisper_mel(wave, self._bins)
-        frames = features.shape[1]
+        self._check_length(features.shape[1])
+        return self._run(features[None].numpy(), np.array([features.shape[1]])).reshape(-1)
+
+    @cached_property
+    def _stride(self) -> int | None:
+        """Feature frames per token if clips of several lengths may go through the graph together, else None."""
+        if not all(_takes_many(entry) for entry in self._session.get_inputs()):
+            return None
+        random = np.random.default_rng(0)
+        clips = [random.standard_normal((self._bins, frames), np.float32) / 2 for frames in PROBE_FRAMES]
+        together = np.zeros((len(clips), self._bins, max(PROBE_FRAMES)), np.float32)
+        for row, clip in zip(together, clips, strict=True):
+            row[:, : clip.shape[1]] = clip
+        alone = [self._run(clip[None], np.array([clip.shape[1]])).reshape(-1) for clip in clips]
+        try:
+            found = self._run(together, np.array(PROBE_FRAMES))
+        except ModelError:
+            return None
+        if found.shape != (len(clips), len(alone[0])):
+            return None
+        for stride in PROBE_STRIDES:
+            rows = [row[: -(-frames // stride)] for row, frames in zip(found, PROBE_FRAMES, strict=True)]
+            if all(map(np.array_equal, rows, alone)):
+                return stride
+        return None
+
+    def _check_length(self, frames: int) -> None:
         if frames > LONGEST_FRAMES:
             raise InputError(
                 f"a recording of {frames / FEATURE_FRAME_RATE:.1f} s is too long for {self._path.name}, which "
                 f"understands {LONGEST_FRAMES // FEATURE_FRAME_RATE} s at most; cut it, 5 to 13 s work best as a prompt"
             )
-        found = _run(self._session, self._path, [features[None].numpy(), np.array([frames], dtype=np.int32)])
+
+    def _run(self, features: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """Codes int64 of features [B, bins, F] with lengths [B], in the shape that the graph gives them."""
+        found = _run(self._session, self._path, [features, lengths.astype(np.int32)])
         if not np.issubdtype(found.dtype, np.integer):
             raise ModelError(f"{self._path} gives {found.dtype} values, not integer codes; it is no speech tokenizer")
-        return found.reshape(-1).astype(np.int64)
+        return found.astype(np.int64)
 
 
 class OnnxSpeakerEncoder:
@@ -94,14 +141,44 @@ class OnnxSpeakerEncoder:
         Raises:
             ModelError: the graph cannot be run, or gives something other than vectors.
         """
-        return np.stack([self._vector_of(wave) for wave in waves])
+        features = [mean_normalised(kaldi_fbank(wave)).numpy() for wave in waves]
+        # The graph averages over time and is not told where a clip ends, so only clips of one length go together.
+        groups: defaultdict[int, list[int]] = defaultdict(list)
+        together = len(waves) > 1 and self._takes_equal
+        for index, clip in enumerate(features):
+            groups[len(clip) if together else index].append(index)
+        vectors: dict[int, np.ndarray] = {}
+        for group in groups.values():
+            found = self._run(np.stack([features[index] for index in group])).reshape(len(group), -1)
+            vectors |= dict(zip(group, found, strict=True))
+        return np.stack([vectors[index] for index in range(len(waves))])
 
-    def _vector_of(self, wave: Tensor) -> np.ndarray:
-        features = mean_normalised(kaldi_fbank(wave))
-        found = _run(self._session, self._path, [features[None].numpy()])
+    @cached_property
+    def _takes_equal(self) -> bool:
+        """Whether clips of one length may go through the graph together."""
+        (entry,) = self._session.get_inputs()
+        if not _takes_many(entry):
+            return False
+        clips = np.random.default_rng(0).standard_normal((3, PROBE_FRAMES[0], SPEAKER_BINS), np.float32)
+        alone = np.stack([self._run(clip[None]).reshape(-1) for clip in clips])
+        try:
+            together = self._run(clips)
+        except ModelError:
+            return False
+        size = np.linalg.norm(alone, axis=1, keepdims=True)
+        return together.shape == alone.shape and bool((np.abs(together - alone) <= PROBE_TOLERANCE * size).all())
+
+    def _run(self, features: np.ndarray) -> np.ndarray:
+        """Vectors float32 of features [B, F, 80], in the shape that the graph gives them."""
+        found = _run(self._session, self._path, [features])
         if not np.issubdtype(found.dtype, np.floating):
             raise ModelError(f"{self._path} gives {found.dtype} values, not a vector; it is no speaker encoder")
-        return found.reshape(-1).astype(np.float32)
+        return found.astype(np.float32)
+
+
+def _takes_many(entry: Any) -> bool:
+    """Whether an input of a graph is declared for any number of clips: the first axis has a name instead of a size."""
+    return bool(entry.shape) and not isinstance(entry.shape[0], int)
 
 
 def _open(path: Path, inputs: int) -> tuple[onnxruntime.InferenceSession, str]:
@@ -115,6 +192,7 @@ def _open(path: Path, inputs: int) -> tuple[onnxruntime.InferenceSession, str]:
         )
     data = path.read_bytes()
     options = onnxruntime.SessionOptions()
+    # As many as torch has here: one in a worker, of which there is one per core.
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = WARNINGS_AND_BELOW
     try:
