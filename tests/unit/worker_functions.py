@@ -33,3 +33,11 @@ def die(number: int, *, of: int, once: Path | None = None) -> int:
             once.write_text("died")
         os.kill(os.getpid(), signal.SIGKILL)
     return number
+
+
+def node(_: int) -> str:
+    """The node of a Ray cluster that an item was worked on; long enough that the next one goes elsewhere."""
+    import ray
+
+    time.sleep(0.2)
+    return ray.get_runtime_context().get_node_id()
