@@ -1,0 +1,245 @@
+"""Which words of a long transcript are said between which pauses of its recording.
+
+The text is cut into units at its punctuation, the recording into stretches of speech at its pauses. A way to lay the
+one along the other is a chain of beads; a bead says that some units are the text of some stretches (Gale and Church,
+Computational Linguistics 19(1), 1993). How probable a bead is follows from how long its text takes at the reader's own
+rate, and from how well pauses and punctuation fall together. Summing over all chains (forward and backward) gives the
+probability that a border of the text lies in a pause: a border that is not nearly certain is not used.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cosytune.text.normalise import normalise
+from cosytune.text.split import sentences
+
+__all__ = ["WIDE", "Anchor", "Evidence", "Unit", "align_units", "misfit", "spoken_size", "units_of_text"]
+
+MOST_UNITS, MOST_STRETCHES = 5, 8
+"""Of one bead: so many commas without a pause, or pauses without a comma, may follow one another."""
+BAND = 120.0
+"""Seconds by which the text may run ahead of or behind an even pace."""
+RATES = (0.75, 0.87, 1.0, 1.15, 1.33)
+"""Times the rate that the whole text and the whole recording suggest: either may hold more than the other."""
+
+SIGMA_FIXED, SIGMA_PER_SECOND = 0.15, 0.2
+"""Seconds; how far a bead's length is from its text's: sigma^2 = fixed^2 + per_second^2 * seconds."""
+SKIP_OPEN, SKIP_SECOND = 8.0, 0.5
+"""Nats to begin leaving out text or speech, and for each second of it."""
+NO_PAUSE = {"clause": 0.7, "sentence": 3.5}
+"""Nats of a mark at which the reader does not pause."""
+
+_CLAUSE = re.compile(r"[^,;:，、；：—–]*[,;:，、；：—–]+[\"”’'»)\s]*|[^,;:，、；：—–]+")
+WIDE = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uac00-\ud7af]")
+WIDE_SIZE = 2.6
+"""An ideograph, a kana or a Hangul syllable takes about as long as so many letters."""
+
+Evidence = Callable[[int, int], float]
+"""Nats that speak for the border before unit `q` lying in the pause before stretch `k`; negative against it."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A part of the text between two marks.
+
+    Attributes:
+        text: as written, marks included.
+        size: how much there is to say, in letters.
+        ends_sentence: whether a sentence ends with it.
+    """
+
+    text: str
+    size: float
+    ends_sentence: bool
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """A border of the text that is placed in a pause.
+
+    Attributes:
+        unit: number of units said before it.
+        stretch: number of stretches of speech before it.
+        confidence: probability that it lies there.
+    """
+
+    unit: int
+    stretch: int
+    confidence: float
+
+
+def units_of_text(text: str, language: str) -> list[Unit]:
+    """Cut a transcript at sentence ends, commas, colons and dashes; joined, the units' texts are the transcript."""
+    units: list[Unit] = []
+    for sentence in sentences(text):
+        clauses = _CLAUSE.findall(sentence) or [sentence]
+        for number, clause in enumerate(clauses, start=1):
+            size = spoken_size(clause, language)
+            if units and not size:
+                units[-1] = Unit(units[-1].text + clause, units[-1].size, number == len(clauses))
+            else:
+                units.append(Unit(clause, size, number == len(clauses)))
+    return [unit for unit in units if unit.size]
+
+
+def spoken_size(text: str, language: str) -> float:
+    """How much there is to say in a text, in letters: numbers count as their words."""
+    if re.search(r"\d", text):
+        text = normalise(text, language or None)
+    wide = len(WIDE.findall(text))
+    return sum(map(str.isalnum, text)) - wide + WIDE_SIZE * wide
+
+
+def misfit(text: float, sound: float) -> float:
+    """How many standard deviations a stretch of speech is away from what its text takes.
+
+    Args:
+        text: seconds that the text takes at the reader's rate.
+        sound: seconds of speech.
+    """
+    return abs(text - sound) / float(np.sqrt(_variance(np.array(text), np.array(sound))))
+
+
+def align_units(units: Sequence[Unit], speech: np.ndarray, evidence: Evidence | None = None) -> list[Anchor]:
+    """Lay a text along a recording.
+
+    Args:
+        units: of the transcript, in order.
+        speech: [K, 2], begin and end of each stretch of speech in seconds, in order.
+        evidence: what a recogniser heard, if there is one.
+
+    Returns:
+        The borders that are more probable than not where they are, in order, the beginning of the text and its end
+        among them. Two anchors of one unit hold speech without text between them, two of one pause text without speech.
+    """
+    if not units or not len(speech):
+        return []
+    lattice = max((_Lattice(units, speech, evidence, rate) for rate in RATES), key=lambda item: item.evidence)
+    return lattice.anchors()
+
+
+class _Lattice:
+    """All chains at one rate of speaking. Scores are natural logarithms of probabilities."""
+
+    def __init__(self, units: Sequence[Unit], speech: np.ndarray, evidence: Evidence | None, rate: float) -> None:
+        lengths = speech[:, 1] - speech[:, 0]
+        sizes = np.array([unit.size for unit in units])
+        self.text = np.concatenate([[0.0], np.cumsum(sizes)]) * (lengths.sum() / sizes.sum() / rate)
+        self.sound = np.concatenate([[0.0], np.cumsum(lengths)])
+        pauses = np.concatenate([[2.0], speech[1:, 0] - speech[:-1, 1], [2.0]])
+        self.inner = np.concatenate([[0.0], np.cumsum(_inside_cost(pauses[1:-1])), [0.0]])
+        ends = ["sentence", *("sentence" if unit.ends_sentence else "clause" for unit in units)]
+        self.unpaused = np.concatenate([[0.0], np.cumsum([NO_PAUSE[kind] for kind in ends[1:-1]]), [0.0]])
+        at_clause, at_sentence = _clause_cost(pauses), _sentence_cost(pauses)
+        self.borders = [-0.5 * (at_sentence if kind == "sentence" else at_clause) for kind in ends]
+        if evidence is not None:
+            for q, row in enumerate(self.borders):
+                self.borders[q] = row + 0.5 * np.array([evidence(q, k) for k in range(len(row))])
+        self.ranges = self._band()
+        self.before = self._pass(forward=True)
+        self.evidence = float(self._at(self.before, len(units), len(lengths), len(lengths) + 1)[0])
+
+    def _band(self) -> list[tuple[int, int]]:
+        """First pause and one after the last that each border of the text may lie in."""
+        stretch = self.sound[-1] / self.text[-1]
+        low = np.searchsorted(self.sound, self.text * stretch - BAND, side="left")
+        high = np.searchsorted(self.sound, self.text * stretch + BAND, side="right")
+        return [(int(first), int(last)) for first, last in zip(low, high, strict=True)]
+
+    def _at(self, rows: list[np.ndarray], q: int, low: int, high: int) -> np.ndarray:
+        """Row `q` from pause `low` to `high`, minus infinity outside the band."""
+        first, last = self.ranges[q]
+        row = np.full(high - low, -np.inf)
+        begin, end = max(low, first), min(high, last)
+        if begin < end:
+            row[begin - low : end - low] = rows[q][begin - first : end - first]
+        return row
+
+    def _pass(self, forward: bool) -> list[np.ndarray]:
+        """Score of all chains from the beginning to each node, or from each node to the end."""
+        count = len(self.text)
+        step = 1 if forward else -1
+        rows: list[np.ndarray] = [np.zeros(0)] * count
+        left_out: list[np.ndarray] = [np.zeros(0)] * count
+        order = range(count) if forward else range(count - 1, -1, -1)
+        for q in order:
+            low, high = self.ranges[q]
+            node = np.full(high - low, -np.inf)
+            previous = q - step
+            if 0 <= previous < count:
+                for units in range(1, MOST_UNITS + 1):
+                    other = q - step * units
+                    if 0 <= other < count:
+                        node = np.logaddexp(node, self._beads(rows, other, q, step))
+                size = abs(self.text[q] - self.text[previous])
+                opened = self._at(rows, previous, low, high) - SKIP_OPEN
+                left_out[q] = np.logaddexp(opened, self._at(left_out, previous, low, high)) - SKIP_SECOND * size
+                node = np.logaddexp(node, left_out[q])
+            else:
+                node[(0 if forward else len(self.sound) - 1) - low] = 0.0
+                left_out[q] = np.full(high - low, -np.inf)
+            rows[q] = np.logaddexp(node, self._speech_left_out(node, low, high, step))
+        return rows
+
+    def _beads(self, rows: list[np.ndarray], other: int, q: int, step: int) -> np.ndarray:
+        """Score of the chains whose last bead holds the units between `other` and `q`, for each pause of row `q`."""
+        low, high = self.ranges[q]
+        text = abs(self.text[q] - self.text[other])
+        inside = sorted((q, other))
+        unpaused = self.unpaused[inside[1] - 1] - self.unpaused[inside[0]]
+        total = np.full(high - low, -np.inf)
+        for stretches in range(1, MOST_STRETCHES + 1):
+            begin, end = (low - stretches, high - stretches) if step > 0 else (low + stretches, high + stretches)
+            here = np.clip(np.arange(low, high), 0, len(self.sound) - 1)
+            there = np.clip(np.arange(begin, end), 0, len(self.sound) - 1)
+            first, last = np.minimum(here, there), np.maximum(here, there)
+            score = _duration_score(text, self.sound[last] - self.sound[first])
+            score -= self.inner[np.maximum(last - 1, first)] - self.inner[first] + unpaused
+            score += self.borders[q][here] + self.borders[other][there]
+            total = np.logaddexp(total, score + self._at(rows, other, begin, end))
+        return total
+
+    def _speech_left_out(self, node: np.ndarray, low: int, high: int, step: int) -> np.ndarray:
+        """Score of the chains that end with a run of speech without text."""
+        spent = SKIP_SECOND * self.sound[low:high]
+        run = node[::step] - SKIP_OPEN + step * spent[::step]
+        reached = np.full(len(run), -np.inf)
+        reached[1:] = np.logaddexp.accumulate(run)[:-1]
+        return (reached - step * spent[::step])[::step]
+
+    def anchors(self) -> list[Anchor]:
+        """Nodes that more than half of the probability goes through; any two of them lie on one chain."""
+        found = []
+        after = self._pass(forward=False)
+        for q, (first, _) in enumerate(self.ranges):
+            probability = np.exp(np.minimum(0.0, self.before[q] + after[q] - self.evidence))
+            for place in np.flatnonzero(probability > 0.5):
+                found.append(Anchor(q, first + int(place), float(probability[place])))
+        return found
+
+
+def _duration_score(text: float, sound: np.ndarray) -> np.ndarray:
+    variance = _variance(np.array(text), sound)
+    return -0.5 * (text - sound) ** 2 / variance - 0.5 * np.log(2 * np.pi * variance)
+
+
+def _variance(text: np.ndarray, sound: np.ndarray) -> np.ndarray:
+    return SIGMA_FIXED**2 + SIGMA_PER_SECOND**2 * np.maximum(text, sound)
+
+
+def _inside_cost(pause: np.ndarray) -> np.ndarray:
+    """Nats of a pause where the text has no mark; the second number is its place, which no mark tells."""
+    return 1.0 + np.minimum(8.0, 8.0 * np.maximum(0.0, pause - 0.1))
+
+
+def _clause_cost(pause: np.ndarray) -> np.ndarray:
+    return 0.7 + np.minimum(5.0, 2.0 * np.maximum(0.0, np.log(0.25 / pause)) + np.maximum(0.0, np.log(pause / 0.6)))
+
+
+def _sentence_cost(pause: np.ndarray) -> np.ndarray:
+    return 0.05 + np.minimum(8.0, 2.5 * np.maximum(0.0, np.log(0.45 / pause)))
