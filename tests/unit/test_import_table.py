@@ -10,7 +10,12 @@ import pytest
 SOURCE = Path(__file__).parents[2] / "src"
 EVERYONE = {"cosytune", "cosytune.units", "cosytune.errors", "cosytune.files"}
 PARTS = ("speech_tokenizer", "speaker_encoder", "lm", "flow", "vocoder")
-RESULTS = {"cosytune.data.results", "cosytune.training.results", "cosytune.evaluation.results"}
+RESULTS = {
+    "cosytune.data.results",
+    "cosytune.data.doctor_results",
+    "cosytune.training.results",
+    "cosytune.evaluation.results",
+}
 
 # Room -> rooms and modules that it may import, beside itself. The most specific room counts.
 TABLE: dict[str, set[str]] = {
@@ -45,6 +50,7 @@ TABLE: dict[str, set[str]] = {
     "cosytune.report": RESULTS | {"cosytune.evaluation.statistics", "cosytune.comparison"},
     "cosytune.cli": {"cosytune"},
     **{results: set() for results in RESULTS},
+    "cosytune.data.doctor_results": {"cosytune.data.results"},
     "cosytune.data.manifest": set(),
 }
 
@@ -56,6 +62,8 @@ NO_TORCH = (
     "cosytune.files",
     "cosytune.data.manifest",
     "cosytune.data.results",
+    "cosytune.data.doctor_results",
+    "cosytune.data.doctor",
     "cosytune.training.results",
     "cosytune.evaluation.results",
     "cosytune.evaluation.statistics",

@@ -11,7 +11,53 @@ from cosytune.cli.training_options import JSON
 
 __all__ = ["app"]
 
-app = typer.Typer(help="From recordings to a corpus: prepare, synth.")
+app = typer.Typer(help="From recordings to a corpus: check, prepare, synth.")
+
+
+@app.command()
+def check(
+    folder: Path = typer.Argument(
+        ..., help="Recordings as `prepare` takes them: a folder or a table."
+    ),
+    output: Path = typer.Option(Path("check.html"), "--output", "-o", help="Page to write; the JSON goes beside it."),
+    model: Path = typer.Option(None, "--model", help="Model the corpus is for: its tokenizer looks at the texts."),
+    language: str = typer.Option(None, "--language", help="Language code of all clips; guessed without it."),
+    recogniser: str = typer.Option("pocketsphinx", "--recogniser", help="pocketsphinx (English) or none."),
+    voices: bool = typer.Option(True, "--voices/--no-voices", help="Compare each clip's voice with its speaker's."),
+    limit: int = typer.Option(None, "--limit", min=1, help="Look at so many clips, spread over the folder."),
+    workers: int = typer.Option(None, "--workers", min=1, help="Processes; one per core without it."),
+    engine: str = typer.Option("local", "--engine", help="local, or ray for a cluster (extra: cluster)."),
+    as_json: bool = JSON,
+) -> None:
+    """Say what is wrong with recordings, on a page with players; only the page and its JSON are written.
+
+    Exit status 0 if anything can be used, 3 if nothing can.
+    """
+    from cosytune.cli.output import progress
+    from cosytune.comparison.compose.checking import check as check_folder
+    from cosytune.comparison.compose.checking import check_paths
+    from cosytune.errors import DataError
+    from cosytune.report.doctor import summary, write_doctor_page
+
+    page, data = check_paths(folder, output)
+    with progress() as bars:
+        result, exhibits = check_folder(
+            folder,
+            bars,
+            language=language,
+            model=model,
+            recogniser=recogniser,
+            voices=voices,
+            limit=limit,
+            engine=engine,
+            workers=workers,
+        )
+    result.write(data)
+    write_doctor_page(result, exhibits, page, data.name)
+    value = {"page": str(page), "data": str(data), "usable": result.usable, **result.to_json()["summary"]}
+    print_result(value, f"{summary(result)}\n{page}, {data}", as_json=as_json)
+    if not result.usable:
+        raise typer.Exit(DataError.exit_status)
 
 
 @app.command()

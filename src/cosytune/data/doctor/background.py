@@ -56,13 +56,13 @@ def measure_steady(wave: np.ndarray, rate: int) -> float:
 
 
 def measure_hum(wave: np.ndarray, rate: int) -> tuple[float, float]:
-    """Mains frequency (50 or 60 Hz, 0 for none) and dBFS of its hum in a wave [N] of half a second and more.
+    """Mains frequency (50 or 60 Hz, 0 for none) and dBFS of its hum in a wave [N] of a second and more.
 
     Two of the first four harmonics, the lowest two among them, must stand 12 dB above what is around, where the wave is
     softest in each bin: a voice comes and goes, the mains stay.
     """
     size = 1 << round(np.log2(0.25 * rate))
-    if len(wave) < 2 * size:
+    if len(wave) < 4 * size:
         return 0.0, FLOOR_DB
     spectra = np.concatenate(list(power_spectra(wave, size, size // 4)))
     steady = np.quantile(spectra, 0.1, axis=0)

@@ -17,8 +17,8 @@ FEWEST_RUNS = 3
 
 LOUD = 0.7
 NEAR = 0.99
-DOUBT = 8
-"""Peaks that are imagined beside those that were counted, so that three loud peaks prove nothing."""
+DOUBT = 20
+"""Peaks that are imagined beside those that were counted, so that a few loud peaks prove nothing."""
 
 
 def flat_share(wave: np.ndarray) -> float:

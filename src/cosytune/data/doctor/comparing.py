@@ -29,6 +29,8 @@ PACE_SPREAD = 0.08
 PACE_RATIO = 1.25
 """A pace nearer than this factor to the usual one is never odd."""
 
+FEW_CHARACTERS = 12
+
 LEVEL_SPREAD = 1.0
 NARROWER = 0.75
 
@@ -61,7 +63,9 @@ def _compare_with_line(group: Sequence[Clip], limits: Limits) -> None:
     offset, slope = pace_line(characters, seconds)
     usual = [offset + slope * count for count in characters]
     ratios = [math.log(own / other) for own, other in zip(seconds, usual, strict=True)]
-    scores = robust_scores(ratios, least_spread=PACE_SPREAD)
+    # Few characters say little about a pace.
+    certainty = [math.sqrt(count / (count + FEW_CHARACTERS)) for count in characters]
+    scores = robust_scores(ratios, least_spread=PACE_SPREAD) * np.array(certainty)
     for clip, score, own, other, count in zip(group, scores, seconds, usual, characters, strict=True):
         if abs(score) < limits.pace or max(own / other, other / own) < PACE_RATIO:
             continue

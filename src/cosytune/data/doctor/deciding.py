@@ -23,13 +23,13 @@ from cosytune.data.doctor_results import (
 __all__ = ["decide", "describe", "draw_histograms", "spare_common"]
 
 COMMON = {
-    "narrow band": "most sound like a telephone: so will the voice. Record again with 22,050 Hz or more if you can",
-    "noise": "noise lies behind most of them: the voice will hiss. Record in a quieter room, or clean them first",
-    "clipping": "most are clipped: the voice will crackle. Record again at a lower level",
-    "too quiet": "most are very soft. Make them louder, all by the same amount",
-    "music": "steady tones sound behind most of them: is there music, a fan, a machine?",
-    "cut start": "most begin in the middle of a sound: they were cut too tightly, and the voice will begin abruptly",
-    "cut end": "most end in the middle of a sound: they were cut too tightly, and the voice will end abruptly",
+    "narrow band": "they sound like a telephone: so will the voice. Record again with 22,050 Hz or more if you can",
+    "noise": "noise lies behind the voice: the voice will hiss. Record in a quieter room, or clean them first",
+    "clipping": "they are clipped: the voice will crackle. Record again at a lower level",
+    "too quiet": "they are very soft. Make them louder, all by the same amount",
+    "music": "steady tones sound behind the voice: is there music, a fan, a machine?",
+    "cut start": "they begin in the middle of a sound: they were cut too tightly, and the voice will begin abruptly",
+    "cut end": "they end in the middle of a sound: they were cut too tightly, and the voice will end abruptly",
     "wrong script": "the texts are written in two scripts",
 }
 """Defects that a whole corpus may have: dropping what nearly all have would leave nothing to make a voice of."""

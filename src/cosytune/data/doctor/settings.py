@@ -44,7 +44,7 @@ class Limits:
         few_speaker_minutes: less than this is too little for each of several voices.
     """
 
-    shortest: float = 0.25
+    shortest: float = 0.15
     longest: float = 30.0
     bandwidth: float = 6500.0
     wall: float = 15.0

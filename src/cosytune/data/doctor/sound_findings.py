@@ -59,16 +59,15 @@ def _length(measures: Measures, limits: Limits) -> Iterator[Finding]:
 
 
 def _band(measures: Measures, limits: Limits) -> Iterator[Finding]:
-    if measures.speech_seconds < LONG_ENOUGH or measures.bandwidth >= limits.bandwidth:
-        return
-    half = measures.sample_rate / 2
-    cut = measures.edge >= limits.wall
+    half = value = measures.sample_rate / 2
+    below = measures.bandwidth < limits.bandwidth and measures.speech_seconds >= LONG_ENOUGH
     if half <= limits.bandwidth:
         words = (
             f"A file with {measures.sample_rate} Hz holds nothing above {half:.0f} Hz: it sounds like a telephone, and "
             "so will the voice."
         )
-    elif cut:
+    elif below and measures.edge >= limits.wall:
+        value = measures.bandwidth
         words = (
             f"The file has {measures.sample_rate} Hz, but its sound ends at {measures.bandwidth:.0f} Hz as if cut off: "
             f"it was recorded or stored at about {2 * measures.bandwidth:.0f} Hz and only converted up."
@@ -76,8 +75,7 @@ def _band(measures: Measures, limits: Limits) -> Iterator[Finding]:
     else:
         return
     yield Finding(
-        "narrow band", "drop", words, measures.bandwidth, limits.bandwidth, "Hz",
-        limits.bandwidth / max(measures.bandwidth, 100.0),
+        "narrow band", "drop", words, value, limits.bandwidth, "Hz", limits.bandwidth / max(value, 100.0)
     )  # fmt: skip
 
 

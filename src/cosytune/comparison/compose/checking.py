@@ -1,0 +1,135 @@
+"""The data doctor with its advisers: our judges listen, a model's tokenizer reads."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal, cast
+
+import numpy as np
+
+from cosytune.data.doctor import Advisers, Recogniser, check_recordings, make_exhibits
+from cosytune.data.doctor_results import DoctorResult, Exhibit, SkippedCheck
+from cosytune.data.engine import EngineName
+from cosytune.errors import InputError
+from cosytune.evaluation.judges.normaliser import normalise_for_scoring
+from cosytune.evaluation.judges.pocketsphinx_judge import PocketsphinxJudge
+from cosytune.evaluation.judges.resemblyzer_judge import ResemblyzerJudge
+from cosytune.models.folder import read_model
+from cosytune.text.tokenizers import load_tokenizer
+from cosytune.training.jobs import Reporter
+
+__all__ = ["RECOGNISERS", "check", "check_paths"]
+
+RecogniserName = Literal["pocketsphinx", "none"]
+RECOGNISERS: tuple[RecogniserName, ...] = ("pocketsphinx", "none")
+
+
+def check(
+    folder: Path,
+    reporter: Reporter,
+    *,
+    language: str | None = None,
+    model: Path | None = None,
+    recogniser: str = "pocketsphinx",
+    voices: bool = True,
+    limit: int | None = None,
+    engine: str = "local",
+    workers: int | None = None,
+) -> tuple[DoctorResult, list[Exhibit]]:
+    """Check a folder of recordings: what was found, and the worst clips to see and hear. Nothing is written.
+
+    Args:
+        folder: what `open_source` reads.
+        reporter: hears how far the work is.
+        language: of clips whose source names none.
+        model: folder of the model that the corpus is for; its tokenizer is asked.
+        recogniser: one of `RECOGNISERS`.
+        voices: whether voices are compared.
+        limit: clips to look at, at most.
+        engine: "local" or "ray".
+        workers: clips at a time.
+
+    Raises:
+        CosytuneError: folder, model or recogniser cannot be used.
+    """
+    advisers, skipped = _advisers(model, recogniser, voices)
+
+    def progress(done: int, total: int) -> None:
+        if done == 1:
+            reporter.start("clips", total)
+        reporter.move("clips", done)
+
+    result = check_recordings(
+        folder,
+        language=language,
+        advisers=advisers,
+        limit=limit,
+        # Another name is refused where engines are opened.
+        engine=cast(EngineName, engine),
+        workers=workers,
+        progress=progress,
+    )
+    why = {own.check: own for own in skipped}
+    result = replace(result, skipped=tuple(why.get(own.check, own) for own in result.skipped))
+    return result, make_exhibits(result)
+
+
+def check_paths(folder: Path, page: Path) -> tuple[Path, Path]:
+    """The page of a check and the JSON beside it.
+
+    Raises:
+        InputError: the page has no suffix of a page, is a folder, or would lie among the recordings.
+    """
+    if page.suffix.lower() not in (".html", ".htm") or page.is_dir():
+        raise InputError(f"{page} cannot be the page of a check: give a file name that ends in .html")
+    if folder.is_dir() and folder.resolve() in page.resolve().parents:
+        raise InputError(f"{page} lies in {folder}, where a check writes nothing: give a file name elsewhere")
+    return page, page.with_suffix(".json")
+
+
+def _advisers(model: Path | None, recogniser: str, voices: bool) -> tuple[Advisers, list[SkippedCheck]]:
+    skipped = []
+    if recogniser not in RECOGNISERS:
+        raise InputError(f"there is no recogniser {recogniser!r}: choose one of {', '.join(RECOGNISERS)}")
+    ears = None
+    if recogniser == "pocketsphinx" and importlib.util.find_spec("pocketsphinx") is not None:
+        ears = Recogniser("pocketsphinx", frozenset({"en"}), _transcribe, normalise_for_scoring)
+    elif recogniser == "pocketsphinx":
+        skipped.append(SkippedCheck("transcript", "pocketsphinx is not installed (pip install pocketsphinx)"))
+    embed = None
+    if voices and importlib.util.find_spec("resemblyzer") is not None:
+        embed = ("resemblyzer", _embed)
+    elif voices:
+        reason = "resemblyzer is not installed (pip install --no-deps resemblyzer): voices are not compared"
+        skipped.append(SkippedCheck("speaker", reason))
+    encode = None if model is None else (str(model), _encoder(model))
+    return Advisers(embed, ears, encode), skipped
+
+
+def _encoder(model: Path) -> Callable[[str], list[int]]:
+    tokenizer = read_model(model).tokenizer
+    return load_tokenizer(tokenizer.kind, tokenizer.data).encode
+
+
+@lru_cache(maxsize=1)
+def _recogniser() -> PocketsphinxJudge:
+    return PocketsphinxJudge()
+
+
+@lru_cache(maxsize=1)
+def _voice_encoder() -> ResemblyzerJudge:
+    return ResemblyzerJudge()
+
+
+def _transcribe(wave: np.ndarray, rate: int) -> str:
+    """What pocketsphinx hears; a function of its own, so that each worker loads the model once."""
+    return _recogniser().transcribe(wave, rate)
+
+
+def _embed(wave: np.ndarray, rate: int) -> np.ndarray | None:
+    """Resemblyzer's vector; a function of its own, so that each worker loads the model once."""
+    return _voice_encoder().embed(wave, rate)
