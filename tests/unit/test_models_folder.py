@@ -13,8 +13,9 @@ import torch
 from cosytune.errors import ModelError
 from cosytune.models.folder import Model, identity_of, read_model, write_model
 from cosytune.models.layers.config import PartConfig
-from cosytune.models.loading import load_strictly, network_of
+from cosytune.models.loading import build, load_strictly, network_of
 from cosytune.models.model import hash_part
+from cosytune.models.speech_tokenizer.config import VQConfig
 from cosytune.models.voices import Voice
 from tests.unit.model_examples import tiny_model, write_speaker_encoder, write_speech_tokenizer
 
@@ -52,6 +53,55 @@ def test_everything_comes_back(model: Model, folder: Path) -> None:
     assert torch.equal(again.voices["ada"].vector, model.voices["ada"].vector)
     assert again.parameters() == model.parameters()
     assert again.path == folder
+
+
+@pytest.mark.parametrize("quantiser", [None, VQConfig(codes=81, code_width=8)])
+def test_nothing_is_drawn_for_weights_that_are_read(model: Model, quantiser: VQConfig | None) -> None:
+    for part in model.parts.values():
+        config = part.config
+        if quantiser is not None and hasattr(config, "quantiser"):
+            config = type(config)(**{**config.model_dump(), "quantiser": quantiser})
+        tensors = network_of(config).state_dict()
+        before = torch.get_rng_state()
+        build(type(part), config, tensors, "file")
+        assert torch.equal(torch.get_rng_state(), before), "and whoever loads a model keeps their random numbers"
+
+
+def test_what_no_file_holds_is_computed(model: Model, folder: Path) -> None:
+    again = read_model(folder)
+    for name, part in model.parts.items():
+        buffers = dict(again.part(name).named_buffers())
+        assert buffers.keys() == dict(part.named_buffers()).keys()
+        assert all(torch.equal(buffers[key], value) for key, value in part.named_buffers())
+    kept = {f"{name}.{key}" for name, part in model.parts.items() for key in part.state_dict()}
+    assert any(f"{name}.{key}" not in kept for name, part in model.parts.items() for key, _ in part.named_buffers())
+
+
+@pytest.mark.parametrize("kind", ["twice", "half", "turned", "float16"])
+def test_weights_have_memory_of_their_own(model: Model, kind: str) -> None:
+    """Whatever the memory of a checkpoint looks like: no weight learns with another, none keeps a larger file alive."""
+    lm = model.part("lm")
+    tensors = {name: value.clone() for name, value in lm.state_dict().items()}
+    names = [name for name, value in tensors.items() if value.dim() == 2 and value.shape[0] == value.shape[1] == 32]
+    first, second = names[:2]
+    if kind == "twice":
+        tensors[second] = tensors[first]
+    elif kind == "half":
+        tensors[second] = torch.cat([tensors[second], tensors[second]])[:32]
+    elif kind == "turned":
+        tensors[second] = tensors[second].T
+    else:
+        tensors[second] = tensors[second].half()
+    expected = tensors[second].float().clone()
+    built = dict(build(type(lm), lm.config, dict(tensors), "lm.pt").named_parameters())
+    assert built.keys() == dict(lm.named_parameters()).keys()
+    assert all(value.requires_grad and value.dtype == torch.float32 for value in built.values())
+    assert torch.equal(built[second], expected)
+    weight = built[second]
+    assert weight.is_contiguous() and weight.untyped_storage().nbytes() == weight.nbytes
+    with torch.no_grad():
+        built[first].zero_()
+    assert torch.equal(built[second], expected)
 
 
 def test_a_hash_sees_one_changed_weight(model: Model) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from cosytune.errors import ModelError
 from cosytune.models.flow.config import FlowConfig
@@ -40,6 +41,26 @@ _FEWEST_TENSORS = 1000
 
 _NAMES_LISTED = 5
 
+_DRAWING = {"normal_", "uniform_", "kaiming_uniform_"}
+"""What all of `torch.nn.init` comes down to that fills its first argument with random numbers."""
+
+
+class _WithoutDrawing(TorchFunctionMode):
+    """Inside, layers keep the memory they got as it was: their weights are about to be overwritten.
+
+    To draw the weights of a 300M model takes longer than to read them. Everything else (buffers) is computed as ever.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.randn:
+            return torch.empty(*args, **kwargs)
+        if getattr(func, "__name__", "") in _DRAWING:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
 
 def network_of(config: PartConfig) -> nn.Module:
     """The network that a configuration describes, with fresh weights.
@@ -66,7 +87,8 @@ def build(
     Args:
         network_type: makes the network of a configuration.
         config: its sizes.
-        tensors: by our names; of any floating type where the network has float32.
+        tensors: by our names, given away: the network takes them as its weights where it can; of any floating type
+            where the network has float32.
         source: the file they come from, for messages.
         weights: off for an outline: the tensors may be on the `meta` device, and stay there in their stored types.
 
@@ -81,10 +103,33 @@ def build(
     except _UNBUILDABLE as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(f"{source}: no network can be built with the sizes of its configuration ({first})") from error
-    _compare(outline.state_dict(), tensors, source)
-    network = network_type(config) if weights else outline
-    network.load_state_dict(dict(tensors), strict=True, assign=not weights)
+    wanted = outline.state_dict()
+    _compare(wanted, tensors, source)
+    if not weights:
+        outline.load_state_dict(dict(tensors), strict=True, assign=True)
+        return outline
+    with _WithoutDrawing():
+        network = network_type(config)
+    network.load_state_dict(_apart(tensors, wanted), strict=True, assign=True)
     return network
+
+
+def _apart(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Each tensor in memory of its own and in the network's type, copied only if need be.
+
+    A file may store numbers once and call them by two names: as weights they would learn as one.
+    """
+    own: dict[str, Tensor] = {}
+    places: set[int] = set()
+    for name, given in tensors.items():
+        value, place = given.detach().to(wanted[name].dtype), given.untyped_storage()
+        if value.data_ptr() == given.data_ptr() and (
+            place.data_ptr() in places or place.nbytes() != given.nbytes or not given.is_contiguous()
+        ):
+            value = value.clone(memory_format=torch.contiguous_format)
+        places.add(place.data_ptr())
+        own[name] = value
+    return own
 
 
 def load_strictly(network: nn.Module, tensors: Mapping[str, Tensor], source: str) -> int:
