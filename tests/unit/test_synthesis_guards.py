@@ -35,6 +35,11 @@ def test_what_does_not_repeat_is_no_loop(tokens: list[int]) -> None:
     assert loop_length(tokens, 10) == 0
 
 
+def test_a_span_that_nothing_reaches_costs_nothing() -> None:
+    """All periods up to half the span were once tried among any number of tokens; this would not end."""
+    assert loop_length([1, 2] * 150, 10**15) == 0
+
+
 def test_a_loop_that_was_left_is_no_loop() -> None:
     assert loop_length([5] * 30 + [1, 2, 3], 12) == 0
     assert loop_length([], 12) == loop_length([5], 12) == 0

@@ -56,9 +56,11 @@ def loop_length(tokens: Sequence[int], span: int) -> int:
     round is not counted: without the loop's length the tokens say everything once.
     """
     tokens = list(tokens)
-    for period in range(1, span // (REPEATS - 1) + 1):
+    if len(tokens) < span:
+        return 0
+    for period in range(1, min(span // (REPEATS - 1), len(tokens) // REPEATS) + 1):
         repeated = max(span, REPEATS * period) - period
-        if len(tokens) < repeated + period or tokens[-repeated:] != tokens[-repeated - period : -period]:
+        if tokens[-repeated:] != tokens[-repeated - period : -period]:
             continue
         while repeated + period < len(tokens) and tokens[-repeated - 1] == tokens[-repeated - 1 - period]:
             repeated += 1
