@@ -208,3 +208,7 @@ def test_identity_sees_every_file(full_folder: Path) -> None:
     assert identity_of(full_folder) == before
     write_speaker_encoder(full_folder / "campplus.onnx", width=23)
     assert identity_of(full_folder) != before
+    before, networks = identity_of(full_folder), identity_of(full_folder, voices=False)
+    torch.save({"zero": {"embedding": torch.ones(1, 24)}}, full_folder / "spk2info.pt")
+    assert identity_of(full_folder) != before
+    assert identity_of(full_folder, voices=False) == networks

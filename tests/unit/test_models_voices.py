@@ -193,11 +193,12 @@ def test_a_prompt_without_text_is_a_voice(folder: Path) -> None:
 
 
 def test_adding_changes_the_voices_only(model: Model, folder: Path) -> None:
-    before, identity = contents(folder), identity_of(folder)
+    before, identity, networks = contents(folder), identity_of(folder), identity_of(folder, voices=False)
     add_voice(folder, "zoe", clone())
     after = contents(folder)
     assert {name for name in after if after[name] != before.get(name)} == {"voices.safetensors"}
     assert identity_of(folder) != identity
+    assert identity_of(folder, voices=False) == networks
     again = read_model(folder)
     assert same(again.voices["zoe"], clone())
     assert all(same(voice, again.voices[name]) for name, voice in model.voices.items())

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import weakref
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from cosytune.audio.files import read_wave, write_wave
 from cosytune.errors import InputError
 from cosytune.models.flow.solver import SolverConfig
+from cosytune.models.voices import Voice
 from cosytune.synthesis import Synthesiser
-from cosytune.synthesis.batch import RESULTS, BatchResult, read_batch, speak_batch
+from cosytune.synthesis.batch import RESULTS, BatchResult, BatchTotals, speak_batch
+from cosytune.synthesis.batch_lines import read_batch
+from cosytune.synthesis.requests import Outcome, Piece, Request, Speech
 from tests.unit.model_examples import tiny_model, tone
 
 
@@ -29,8 +35,18 @@ def batch_file(folder: Path, *lines: Any) -> Path:
 
 
 def speak(synthesiser: Synthesiser, file: Path, folder: Path, **more: Any) -> list[BatchResult]:
-    settings = more.pop("settings", {"model": "tiny"})
-    return speak_batch(synthesiser, read_batch(file), folder, source=file.parent, settings=settings, **more)
+    """The results in the order of the lines."""
+    settings, lines = more.pop("settings", {"model": "tiny"}), read_batch(file)
+    results: dict[str, BatchResult] = {}
+
+    def done(result: BatchResult) -> None:
+        assert result.id not in results
+        results[result.id] = result
+
+    totals = speak_batch(synthesiser, lines, folder, source=file.parent, settings=settings, done=done, **more)
+    spoken = [result.speech["seconds"] for result in results.values() if result.speech is not None]
+    assert totals == BatchTotals(len(spoken), len(lines) - len(spoken), pytest.approx(sum(spoken)))
+    return [results[str(line.id)] for line in lines]
 
 
 def test_lines_become_recordings(synthesiser: Synthesiser, tmp_path: Path) -> None:
@@ -44,10 +60,8 @@ def test_lines_become_recordings(synthesiser: Synthesiser, tmp_path: Path) -> No
         {"text": "hello", "voice": "nobody"},
         {"text": "hello", "prompt_wav": "missing.wav"},
     )
-    heard: list[str] = []
-    results = speak(synthesiser, file, tmp_path / "out", format="flac", done=lambda result: heard.append(result.id))
+    results = speak(synthesiser, file, tmp_path / "out", format="flac")
     assert [result.id for result in results] == ["first", "000003", "声", "000005", "000006"]
-    assert sorted(heard) == sorted(result.id for result in results)
     assert [result.error is None for result in results] == [True, True, True, False, False]
     assert "no voice 'nobody'" in str(results[3].error)
     assert "missing.wav does not exist: paths in a batch file are relative to its folder" in str(results[4].error)
@@ -58,7 +72,7 @@ def test_lines_become_recordings(synthesiser: Synthesiser, tmp_path: Path) -> No
     assert results[0].speech["seconds"] == pytest.approx(len(wave) / 16_000, abs=1e-3)
     assert results[1].speech is not None and results[1].speech["mode"] == "zero-shot"
     lines = (tmp_path / "out" / RESULTS).read_text(encoding="utf-8").splitlines()
-    assert {json.loads(line)["id"] for line in lines} == set(heard)
+    assert sorted(json.loads(line)["id"] for line in lines) == sorted(result.id for result in results)
 
 
 def test_what_was_done_is_not_done_again(
@@ -100,6 +114,46 @@ def test_what_was_done_is_not_done_again(
     spoken.clear()
     speak(synthesiser, changed, out, settings={"model": "other"})
     assert spoken == ["000001", "000002"], "another model speaks all of it again"
+
+
+def test_only_the_voice_that_speaks_decides(tmp_path: Path) -> None:
+    file = batch_file(tmp_path, {"text": "hello", "voice": "ada"}, {"text": "hello", "voice": "bob"})
+    model = tiny_model("ada", "bob")
+    synthesiser = Synthesiser(model, solver=SolverConfig(steps=1))
+    first = speak(synthesiser, file, tmp_path / "out")
+    written = (tmp_path / "out" / RESULTS).read_bytes()
+    model.voices["eve"] = Voice(torch.ones(16))
+    assert speak(synthesiser, file, tmp_path / "out") == first
+    assert (tmp_path / "out" / RESULTS).read_bytes() == written, "a voice more is nothing to these lines"
+    model.voices["bob"] = Voice(torch.ones(16))
+    again = speak(synthesiser, file, tmp_path / "out")
+    assert again[0] == first[0]
+    assert again[1].key != first[1].key, "bob has another vector now"
+
+
+def test_results_go_to_the_disk_and_not_into_the_memory(
+    synthesiser: Synthesiser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    speech = Speech(np.zeros(160, np.float32), 16_000, "voice", [Piece("so", [1], True, None, 0, 0.0, 0.01)])
+    alive: list[weakref.ref[BatchResult]] = []
+    most = 0
+
+    def said(self: Synthesiser, requests: Iterable[Request]) -> Iterator[Outcome]:
+        return (Outcome(number, request, speech) for number, request in enumerate(requests))
+
+    def done(result: BatchResult) -> None:
+        nonlocal most
+        alive.append(weakref.ref(result))
+        most = max(most, sum(each() is not None for each in alive))
+
+    monkeypatch.setattr(Synthesiser, "speak_all", said)
+    lines = read_batch(batch_file(tmp_path, *[{"text": "so", "voice": "ada"}] * 30))
+    for _ in range(2):  # spoken, then found
+        totals = speak_batch(synthesiser, lines, tmp_path, source=tmp_path, settings={}, format="flac", done=done)
+        assert totals == BatchTotals(30, 0, pytest.approx(0.3))
+    assert len(alive) == 60
+    assert most <= 2
+    assert len((tmp_path / RESULTS).read_text().splitlines()) == 30
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -197,34 +198,31 @@ def _batch(
 ) -> None:
     from cosytune.cli.output import progress
     from cosytune.models.folder import identity_of
-    from cosytune.synthesis.batch import RESULTS, BatchResult, read_batch, speak_batch
+    from cosytune.synthesis.batch import RESULTS, BatchResult, speak_batch
+    from cosytune.synthesis.batch_lines import read_batch
 
     lines = read_batch(batch)
     with progress() as bars:
         bars.start("speaking", len(lines))
-        finished: list[BatchResult] = []
+        numbers = count(1)
 
         def done(result: BatchResult) -> None:
-            finished.append(result)
-            bars.move("speaking", len(finished))
+            bars.move("speaking", next(numbers))
             if result.error is not None:
                 bars.say(f"{result.id}: {result.error.removeprefix(f'{result.id}: ')}")
 
-        results = speak_batch(
+        totals = speak_batch(
             synthesiser(),
             lines,
             output,
             source=batch.parent,
-            settings={**settings, "model": identity_of(model)},
+            settings={**settings, "model": identity_of(model, voices=False)},
             format=audio_format,
             done=done,
         )
-    failed = [result for result in results if result.error is not None]
-    seconds = sum(result.speech["seconds"] for result in results if result.speech)
-    text = f"{output}: {len(results) - len(failed)} of {len(results)} requests spoken, {seconds:.1f} s; see {RESULTS}"
-    value = {"output": str(output), "spoken": len(results) - len(failed), "failed": len(failed), "seconds": seconds}
-    print_result(value, text, as_json=as_json)
-    if failed:
+    text = f"{output}: {totals.spoken} of {len(lines)} requests spoken, {totals.seconds:.1f} s; see {RESULTS}"
+    print_result({"output": str(output), **vars(totals)}, text, as_json=as_json)
+    if totals.failed:
         raise typer.Exit(1)
 
 

@@ -65,20 +65,24 @@ def read_front_ends(path: Path) -> Model:
     return model
 
 
-def identity_of(path: Path) -> str:
+def identity_of(path: Path, *, voices: bool = True) -> str:
     """A hash of what is in a model folder of either layout, without reading the networks.
 
     Of a native folder the hashes in its description count, of a released one all files that `read_model` may open.
+
+    Args:
+        path: of the folder.
+        voices: whether its table of voices counts.
 
     Raises:
         ModelError: there is no model folder.
     """
     if _is_native(path):
-        return native.identity_of_native(path)
+        return native.identity_of_native(path, voices=voices)
     files = sorted(file for pattern in (released.YAML, "*.pt", "*.onnx") for file in path.glob(pattern))
     if not files:
         raise ModelError(f"there is no model in {path}")
-    return hash_json({file.name: hash_file(file) for file in files})
+    return hash_json({file.name: hash_file(file) for file in files if voices or file.name != released.VOICES})
 
 
 def add_voice(folder: Path | str, name: str, voice: Voice, *, replace: bool = False) -> None:

@@ -129,8 +129,8 @@ def _metadata(data: bytes) -> dict[str, str]:
     return header.get("__metadata__") or {}
 
 
-def identity_of_native(path: Path) -> str:
-    """A hash of all that decides what the model says: name and lineage do not count.
+def identity_of_native(path: Path, *, voices: bool) -> str:
+    """A hash of all that decides what the model says, with or without its voices: name and lineage do not count.
 
     The description holds the SHA-256 of the files, which `read_native` verifies; they are not read here.
 
@@ -141,7 +141,7 @@ def identity_of_native(path: Path) -> str:
     if not (path / VOICES).is_file():
         raise ModelError(f"{path / VOICES} is missing; the folder is incomplete, get it again")
     said = [description.get(key) for key in ("format", "clock", "mel", "parts", "text_tokenizer", "files")]
-    return hash_json([*said, hash_file(path / VOICES)])
+    return hash_json([*said, hash_file(path / VOICES)] if voices else said)
 
 
 def _read_description(path: Path) -> dict[str, Any]:

@@ -26,10 +26,18 @@ from cosytune.models.vocoder.model import Vocoder
 from cosytune.models.voices import Voice
 from cosytune.units import Clock
 
-__all__ = ["FILES", "YAML", "read_released", "read_released_voices", "training_leftovers", "write_released_voice"]
+__all__ = [
+    "FILES",
+    "VOICES",
+    "YAML",
+    "read_released",
+    "read_released_voices",
+    "training_leftovers",
+    "write_released_voice",
+]
 
 YAML = "cosyvoice.yaml"
-_VOICES = "spk2info.pt"
+VOICES = "spk2info.pt"
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,7 @@ _LAYOUTS = {
 }
 _ONNX = {"speech_tokenizer": "speech_tokenizer_v1.onnx", "speaker_encoder": "campplus.onnx"}
 
-FILES = (*(layout.file for layout in _LAYOUTS.values()), *_ONNX.values(), _VOICES)
+FILES = (*(layout.file for layout in _LAYOUTS.values()), *_ONNX.values(), VOICES)
 """What a released folder may hold beside its yaml."""
 
 _NEWER = ("llm.model.", "encoder.up_layer", "encoder.up_encoders", "decoder.estimator.transformer_blocks")
@@ -89,7 +97,7 @@ def read_released_voices(path: Path) -> dict[str, Voice]:
     Raises:
         ModelError: their table is damaged, or an entry is no voice.
     """
-    return read_table(path / _VOICES)
+    return read_table(path / VOICES)
 
 
 def write_released_voice(path: Path, name: str, voice: Voice) -> None:
@@ -99,7 +107,7 @@ def write_released_voice(path: Path, name: str, voice: Voice) -> None:
         ModelError: the table that is there is damaged.
         OSError: the disk is full or the folder cannot be written.
     """
-    write_entry(path / _VOICES, name, voice)
+    write_entry(path / VOICES, name, voice)
 
 
 def training_leftovers(path: Path) -> dict[str, dict[str, Any]]:

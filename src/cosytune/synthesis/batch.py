@@ -1,64 +1,33 @@
 """A file of requests in, a folder of recordings out: resumable, and a request that fails never stops the others.
 
-A file that is malformed (no JSON, unknown keys, an id twice) is refused before anything is spoken.
+A file that is malformed (no JSON, unknown keys, an id twice) is refused before anything is spoken (`batch_lines.py`).
+A batch may have a million lines: what became of them goes to the disk, not into the memory.
 """
 
 from __future__ import annotations
 
 import errno
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cosytune.audio.files import FORMATS
 from cosytune.errors import CosytuneError, InputError
 from cosytune.files import hash_file, hash_json
+from cosytune.models.model import Model, hash_tensors
+from cosytune.models.voices import voice_tensors
+from cosytune.synthesis.batch_lines import BatchLine
 from cosytune.synthesis.conditions import read_recording
 from cosytune.synthesis.requests import Failure, Outcome, Request, Speech
 from cosytune.synthesis.synthesiser import Synthesiser
 
-__all__ = ["RESULTS", "BatchLine", "BatchResult", "describe", "read_batch", "speak_batch"]
+__all__ = ["RESULTS", "BatchResult", "BatchTotals", "describe", "speak_batch"]
 
 RESULTS = "results.jsonl"
-LONGEST_NAME = 180
-"""Bytes of an id: a file name has 255, and the names of half-written files are longer than those of whole ones."""
 _DISK_IS_LOST = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
-_NAME = re.compile(r"[^\s/\\\x00-\x1f\x7f]{1,120}")
-
-
-class BatchLine(BaseModel):
-    """One line of a batch file: a JSON object with these keys; paths are relative to the file's folder.
-
-    Attributes:
-        id: name of the recording that is made, without suffix; the line's number without it.
-        text: what to say.
-        voice: a named voice of the model; or
-        prompt_wav: a recording whose voice is taken.
-        prompt_text: what is said in it.
-        instruct: how to say it, in words.
-        convert: a recording to be said again by the voice, instead of a text.
-        language: code of the text.
-        speed: 0.5 to 2.
-        seed: of this line's random numbers.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    id: str | None = None
-    text: str = ""
-    voice: str | None = None
-    prompt_wav: str | None = None
-    prompt_text: str | None = None
-    instruct: str | None = None
-    convert: str | None = None
-    language: str | None = None
-    speed: float = Field(default=1.0, strict=False)
-    seed: int = Field(default=0, ge=0)
 
 
 @dataclass(frozen=True)
@@ -67,7 +36,7 @@ class BatchResult:
 
     Attributes:
         id: of the line.
-        key: hash of the line, its recordings and the model: the same key means the same speech.
+        key: hash of the line, its recordings, its voice and the model: the same key means the same speech.
         error: why there is no speech, or None.
         speech: what `describe` says of the speech, or None.
     """
@@ -78,54 +47,25 @@ class BatchResult:
     speech: dict[str, Any] | None
 
 
-def read_batch(path: Path) -> list[BatchLine]:
-    """The lines of a batch file, each with an id.
+@dataclass(frozen=True)
+class BatchTotals:
+    """What became of all lines.
 
-    Raises:
-        InputError: the file cannot be read, a line is no such object, an id cannot be a file name or comes twice.
+    Attributes:
+        spoken: lines with a recording, now or from before.
+        failed: the others.
+        seconds: of speech in all recordings.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path} cannot be read as UTF-8 text ({error}); give a file with one JSON object a line"
-        ) from error
-    lines: list[BatchLine] = []
-    seen: dict[str, int] = {}
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        parsed = _parsed(line, f"{path}, line {number}")
-        name = parsed.id if parsed.id is not None else f"{number:06d}"
-        if not _NAME.fullmatch(name) or name.startswith(".") or len(name.encode()) > LONGEST_NAME:
-            raise InputError(f"{path}, line {number}: the id {name!r} is no file name; use letters, digits, - and _")
-        if name.casefold() in seen:
-            raise InputError(f"{path}, line {number}: the id {name!r} stands in line {seen[name.casefold()]} as well")
-        seen[name.casefold()] = number
-        lines.append(parsed.model_copy(update={"id": name}))
-    if not lines:
-        raise InputError(f'{path} holds no requests; give one JSON object a line, for example {{"text": "Hello."}}')
-    return lines
 
+    spoken: int = 0
+    failed: int = 0
+    seconds: float = 0.0
 
-def _parsed(line: str, where: str) -> BatchLine:
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{where} is not JSON ({error}); write one object a line, with double quotes") from error
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        raise InputError(f"{where} holds half of a character ({error}); write the text as UTF-8") from error
-    if not isinstance(value, dict):
-        raise InputError(f'{where} is a {type(value).__name__}, not an object; write {{"text": ...}}')
-    try:
-        return BatchLine.model_validate(value)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        keys = ", ".join(BatchLine.model_fields)
-        raise InputError(f"{where}: {place}: {first['msg']}; the keys are {keys}") from error
+    def plus(self, result: BatchResult) -> BatchTotals:
+        """With one line more."""
+        if result.speech is None:
+            return BatchTotals(self.spoken, self.failed + 1, self.seconds)
+        return BatchTotals(self.spoken + 1, self.failed, self.seconds + result.speech["seconds"])
 
 
 def speak_batch(
@@ -137,7 +77,7 @@ def speak_batch(
     settings: Mapping[str, Any],
     format: str = "wav",
     done: Callable[[BatchResult], None] = lambda result: None,
-) -> list[BatchResult]:
+) -> BatchTotals:
     """Speak all lines into `folder`/ID.`format`; what was done there before with the same key is not done again.
 
     Each recording appears whole or not at all, and its line in `results.jsonl` after it.
@@ -147,50 +87,40 @@ def speak_batch(
         lines: from `read_batch`.
         folder: made if need be.
         source: folder that the paths in the lines are relative to.
-        settings: what else decides how the speech sounds (model, precision, solver), for the keys.
+        settings: what else decides how the speech sounds (model without its voices, precision, solver), for the keys.
         format: wav, flac, mp3 or ogg.
-        done: called with each result, also with those that were there before.
+        done: called with each result as it comes, also with those that were there before.
 
-    Returns:
-        The results in the order of the lines.
+    Raises:
+        InputError: a format that is not written.
+        OSError: the disk is full or broken.
     """
     if format not in FORMATS:
         raise InputError(f"{format!r} is not a format we write: choose one of {', '.join(FORMATS)}")
     folder.mkdir(parents=True, exist_ok=True)
-    known = _known(folder, format)
     settings = {**settings, "format": format}
-    _end_cut_line(folder / RESULTS)
-    results: dict[str, BatchResult] = {}
-    with (folder / RESULTS).open("a", encoding="utf-8") as log:
-
-        def keep(result: BatchResult, new: bool = True) -> None:
-            results[result.id] = result
-            if new:
-                log.write(json.dumps(asdict(result), ensure_ascii=False) + "\n")
-                log.flush()
-            done(result)
-
-        keys: list[tuple[str, str]] = []
+    with _Log(folder, format, done) as log:
+        at_work: dict[int, tuple[str, str]] = {}
+        numbers = count()
 
         def requests() -> Iterator[Request]:
             for line in lines:
                 name = str(line.id)
                 try:
-                    key = _key(line, source, settings)
-                    if known.get(name) is not None and known[name].key == key:
-                        keep(known[name], new=False)
+                    key = _key(line, source, synthesiser.model, settings)
+                    if log.has(name, key):
                         continue
                     request = _request(line, source)
                 except (CosytuneError, OSError) as error:
-                    keep(BatchResult(name, "", str(error), None))
+                    log.add(BatchResult(name, "", str(error), None))
                     continue
-                keys.append((name, key))
+                at_work[next(numbers)] = (name, key)
                 yield request
 
         for outcome in synthesiser.speak_all(requests()):
-            name, key = keys[outcome.number]
-            keep(_written(outcome, name, key, folder / f"{name}.{format}"))
-    return [results[str(line.id)] for line in lines]
+            name, key = at_work.pop(outcome.number)
+            log.add(_written(outcome, name, key, folder / f"{name}.{format}"))
+        return log.totals
 
 
 def _written(outcome: Outcome, name: str, key: str, file: Path) -> BatchResult:
@@ -209,35 +139,84 @@ def _written(outcome: Outcome, name: str, key: str, file: Path) -> BatchResult:
     return BatchResult(name, key, None, describe(outcome.result))
 
 
-def _end_cut_line(log: Path) -> None:
-    """A line that a kill cut short must not swallow the next one."""
-    if log.is_file() and (data := log.read_bytes()) and not data.endswith(b"\n"):
+class _Log:
+    """`results.jsonl` of a folder: what was done before, and what is done now.
+
+    Attributes:
+        totals: of what was found and added.
+    """
+
+    def __init__(self, folder: Path, format: str, done: Callable[[BatchResult], None]) -> None:
+        self._file, self._done = folder / RESULTS, done
+        self._places = _places(self._file, folder, format)
+        self.totals = BatchTotals()
+
+    def __enter__(self) -> _Log:
+        self._before = self._file.open("a+b")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._before.close()
+
+    def has(self, name: str, key: str) -> bool:
+        """Whether the recording of this name is there and was made with this key; then it counts as done."""
+        if name not in self._places:
+            return False
+        self._before.seek(self._places[name])
+        result = _result(self._before.readline())
+        if result is None or result.key != key:
+            return False
+        self._count(result)
+        return True
+
+    def add(self, result: BatchResult) -> None:
+        """Write what became of a line."""
+        self._before.write(json.dumps(asdict(result), ensure_ascii=False).encode() + b"\n")
+        self._before.flush()
+        self._count(result)
+
+    def _count(self, result: BatchResult) -> None:
+        self.totals = self.totals.plus(result)
+        self._done(result)
+
+
+def _places(log: Path, folder: Path, format: str) -> dict[str, int]:
+    """Where in a log the last success of each id stands whose recording is still there, in bytes."""
+    found: dict[str, int] = {}
+    if not log.is_file():
+        return found
+    line, place = b"", 0
+    with log.open("rb") as file:
+        for line in file:
+            result = _result(line)
+            if result is not None and result.error is None and (folder / f"{result.id}.{format}").is_file():
+                found[result.id] = place
+            place += len(line)
+    if line and not line.endswith(b"\n"):
+        # A line that a kill cut short must not swallow the next one.
         with log.open("ab") as file:
             file.write(b"\n")
-
-
-def _known(folder: Path, format: str) -> dict[str, BatchResult]:
-    """Earlier successes whose recording is still there, by id."""
-    found: dict[str, BatchResult] = {}
-    if not (folder / RESULTS).is_file():
-        return found
-    for line in (folder / RESULTS).read_text(encoding="utf-8", errors="replace").split("\n"):
-        try:
-            result = BatchResult(**json.loads(line))
-        except (ValueError, TypeError):  # a line that a kill cut short
-            continue
-        if result.error is None and (folder / f"{result.id}.{format}").is_file():
-            found[result.id] = result
     return found
 
 
-def _key(line: BatchLine, source: Path, settings: Mapping[str, Any]) -> str:
+def _result(line: bytes) -> BatchResult | None:
+    """One line of a log; None for one that a kill cut short."""
+    try:
+        return BatchResult(**json.loads(line))
+    except (ValueError, TypeError):
+        return None
+
+
+def _key(line: BatchLine, source: Path, model: Model, settings: Mapping[str, Any]) -> str:
     heard = [file for file in (line.prompt_wav, line.convert) if file is not None]
     missing = [file for file in heard if not (source / file).is_file()]
     if missing:
         raise InputError(f"{source / missing[0]} does not exist: paths in a batch file are relative to its folder")
     hashes = [hash_file(source / file) for file in heard]
-    return hash_json({"line": line.model_dump(), "recordings": hashes, "settings": dict(settings)})
+    # Of the table of voices this line's voice alone: whoever adds another one does not want all spoken anew.
+    voice = model.voices.get(line.voice or "")
+    spoken_by = None if voice is None else hash_tensors(voice_tensors(voice))
+    return hash_json({"line": line.model_dump(), "recordings": hashes, "voice": spoken_by, "settings": dict(settings)})
 
 
 def _request(line: BatchLine, source: Path) -> Request:
