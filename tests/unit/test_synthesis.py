@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from cosytune.errors import InputError, ModelError
 from cosytune.models.flow.solver import SolverConfig
 from cosytune.models.folder import add_voice, read_model, write_model
 from cosytune.models.lm.generate import Decoding, Job
+from cosytune.models.voices import Voice, VoicePrompt
 from cosytune.synthesis import Request, Speech, Synthesiser
 from cosytune.synthesis.requests import END_OF_PROMPT
 from tests.unit.model_examples import tiny_model, tone
@@ -168,6 +169,10 @@ def test_an_unknown_voice_lists_the_known_ones(synthesiser: Synthesiser) -> None
     [
         (Request("so"), "either a voice or a prompt"),
         (prompted(prompt_rate=None), "needs its sample rate"),
+        (prompted(prompt_rate=16_000.5), "the prompt recording has a sample rate of 16000.5; give a whole number"),
+        (prompted(prompt_rate="16000"), "a sample rate of '16000'; give a whole number"),
+        (prompted(prompt_rate=True), "a sample rate of True"),
+        (Request(voice="ada", source_wave=tone(1, RATE), source_rate=1e4), "to convert has a sample rate of 10000.0"),
         (prompted(prompt_wave=tone(30.1, RATE)), r"line 3: the prompt recording has 30.1 s; at most 30 s"),
         (prompted(prompt_wave=tone(0.05, RATE)), "too short to analyse; give at least 0.1 s"),
         (prompted(prompt_wave=tone(0.0, RATE)), "too short to analyse"),
@@ -267,6 +272,41 @@ def test_bfloat16_speaks() -> None:
     speech = Synthesiser(tiny_model("ada"), precision="bfloat16", solver=FAST).speak(Request("hello there", "ada"))
     assert speech.wave.dtype == np.float32
     assert np.isfinite(speech.wave).all()
+
+
+@pytest.mark.parametrize(
+    ("voice", "words"),
+    [
+        (Voice(torch.zeros(3)), r"vector of voice 'eve' of model tiny has shape \(3,\), its networks take 16 numbers"),
+        (Voice(torch.full((16,), torch.nan)), "not of finite numbers"),
+        (
+            Voice(torch.zeros(16), VoicePrompt(torch.tensor([1]), torch.tensor([81]), torch.zeros(80, 2))),
+            "go from 81 to 81, its networks know 0 to 80",
+        ),
+    ],
+)
+def test_a_voice_put_into_the_table_by_hand_is_checked(voice: Voice, words: str) -> None:
+    model = tiny_model("ada")
+    synthesiser = Synthesiser(model, solver=FAST)
+    model.voices["eve"] = voice
+    with pytest.raises(ModelError, match=words):
+        synthesiser.speak(Request("so", "eve"))
+    outcomes = list(synthesiser.speak_all([Request("so", "eve"), Request("so", "ada")]))
+    assert [isinstance(outcome.result, Speech) for outcome in outcomes] == [False, True]
+
+
+def test_the_callers_code_does_not_run_in_inference_mode(synthesiser: Synthesiser) -> None:
+    seen: dict[str, list[bool]] = {"progress": [], "requests": [], "between": []}
+    synthesiser.speak(Request("so", "ada"), lambda *_: seen["progress"].append(torch.is_inference_mode_enabled()))
+
+    def requests() -> Iterator[Request]:
+        for seed in range(3):
+            seen["requests"].append(torch.is_inference_mode_enabled())
+            yield Request("so", "ada", seed=seed)
+
+    for _ in synthesiser.speak_all(requests()):
+        seen["between"].append(torch.is_inference_mode_enabled())
+    assert seen == {"progress": [False] * 2, "requests": [False] * 3, "between": [False] * 3}
 
 
 @pytest.mark.parametrize("part", ["flow", "vocoder"])

@@ -39,6 +39,9 @@ def test_the_mode_follows_from_what_was_given(given: dict[str, Any], mode: str) 
         ({"text": "so", "voice": "ada", "prompt_text": "hello"}, "give that recording, not the voice 'ada'"),
         ({"text": "so", "voice": "ada", "speed": 2.5}, "speed 2.5 is outside 0.5 to 2; 1 is unchanged"),
         ({"text": "so", "voice": "ada", "speed": float("nan")}, "speed nan is outside"),
+        ({"text": "so", "voice": "ada", "language": "English"}, "'English' is no language code; give two or three"),
+        ({"text": "so", "voice": "ada", "language": ""}, "'' is no language code"),
+        ({"text": "so", "voice": "ada", "language": "en us"}, "'en us' is no language code"),
         ({"text": "so", "voice": "ada", "source_wave": WAVE}, "a recording to convert brings its own words"),
         ({"voice": "ada", "source_wave": WAVE, "instruct": "slowly"}, "a recording to convert brings its own words"),
         ({"text": "so", "prompt_wave": WAVE, "prompt_text": "a", "instruct": "b"}, "leave one of the two out"),
@@ -48,6 +51,11 @@ def test_the_mode_follows_from_what_was_given(given: dict[str, Any], mode: str) 
 def test_contradictions(given: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
         _ = Request(name="line 3", **given).mode
+
+
+@pytest.mark.parametrize("code", [None, "en", "EN", "yue", "zh-CN", "zh_Hant_TW", "de-1996"])
+def test_language_codes_that_are_taken(code: str | None) -> None:
+    assert Request("so", "ada", language=code).mode == "voice"
 
 
 @pytest.mark.parametrize("mark", ["<endofprompt>", "<|endofprompt|>"])

@@ -13,6 +13,7 @@ from torch import Tensor
 from cosytune.audio.files import read_wave, wave_info
 from cosytune.audio.resample import resample
 from cosytune.errors import InputError, ModelError
+from cosytune.models.agreement import check_voice
 from cosytune.models.extractors import FrontEnds
 from cosytune.models.folder import Model
 from cosytune.models.voices import Voice, VoicePrompt
@@ -172,7 +173,10 @@ class Conditions:
                 f"{request.name}: model {self._model.name} has no voice {request.voice!r}; its voices: {known}; "
                 "or give a prompt recording"
             )
-        return self._model.voices[request.voice]
+        voice = self._model.voices[request.voice]
+        # Voices of a folder were compared when it was read; anybody may have put others into the table since.
+        check_voice(self._model, request.voice, voice)
+        return voice
 
     def _instruction(self, request: Request) -> Tensor:
         instruction = request.instruction or ""
@@ -236,6 +240,8 @@ def _too_long(what: str, seconds: float) -> InputError:
 
 
 def _check_recording(wave: np.ndarray, rate: int, what: str) -> None:
+    if isinstance(rate, bool) or not isinstance(rate, (int, np.integer)):
+        raise InputError(f"{what} has a sample rate of {rate!r}; give a whole number of samples a second, like 16000")
     if wave.ndim != 1 or rate <= 0 or not np.isfinite(wave).all():
         raise InputError(
             f"{what} has shape {list(wave.shape)} at {rate} Hz; give one channel of finite samples and its rate"

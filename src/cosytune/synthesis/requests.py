@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ END_OF_PROMPT = "<endofprompt>"
 
 _END_MARKS = (END_OF_PROMPT, "<|endofprompt|>")
 SLOWEST, FASTEST = 0.5, 2.0
+_LANGUAGE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*")
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Request:
         instruct: how to say it, in words; for models that were trained on instructions.
         source_wave: a recording whose words are kept and whose voice is exchanged, float32 [N] at `source_rate` Hz.
         source_rate: Hz.
-        language: code of the text, for reading its numbers; guessed without it.
+        language: code of the text such as `en`, `zh-CN` or `yue`, for reading its numbers; guessed without it.
         speed: 0.5 (half as fast) to 2; the pitch stays.
         seed: of this request's own random numbers: the same request with the same seed gives the same speech.
         name: label for messages and files.
@@ -75,6 +77,11 @@ class Request:
             )
         if not SLOWEST <= self.speed <= FASTEST:
             raise InputError(f"{self.name}: speed {self.speed:g} is outside {SLOWEST:g} to {FASTEST:g}; 1 is unchanged")
+        if self.language is not None and not _LANGUAGE.fullmatch(self.language):
+            raise InputError(
+                f"{self.name}: {self.language[:40]!r} is no language code; give two or three letters such as en or "
+                "yue, with a region if you like (zh-CN), or leave it out: then the language is guessed"
+            )
         if self.source_wave is not None:
             if self.text or self.instruct is not None or self.prompt_text is not None:
                 raise InputError(

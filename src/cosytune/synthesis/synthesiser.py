@@ -100,7 +100,6 @@ class Synthesiser:
         """
         return self._conditions.front_ends
 
-    @torch.inference_mode()
     def speak(self, request: Request, progress: Callable[[int, int], None] | None = None) -> Speech:
         """Say one text; its pieces are decoded beside each other.
 
@@ -112,7 +111,8 @@ class Synthesiser:
             InputError: nothing to say, a request that contradicts itself, an unknown voice or an unusable recording.
             ModelError: the model's text tokenizer, voices or front ends do not fit its networks.
         """
-        outcome = next(self._engine().run([request], progress))
+        with torch.inference_mode():
+            outcome = next(self._engine().run([request], None if progress is None else _ours(progress)))
         if isinstance(outcome.result, Failure):
             raise outcome.result.error
         return outcome.result
@@ -126,7 +126,7 @@ class Synthesiser:
         Raises:
             ModelError: the LM computed not-a-number scores.
         """
-        running = self._engine().run(requests)
+        running = self._engine().run(_theirs(requests))
         while True:
             # Not around the whole loop: the mode would leak into the caller's code between two outcomes.
             with torch.inference_mode():
@@ -182,6 +182,27 @@ class Synthesiser:
 
     def _engine(self) -> Engine:
         return Engine(self._decoder, self._renderer, self._conditions, self.guards, self.rows)
+
+
+def _ours(progress: Callable[[int, int], None]) -> Callable[[int, int], None]:
+    """The caller's code, which shall not notice that it is called in inference mode."""
+
+    def moved(done: int, total: int) -> None:
+        with torch.inference_mode(False):
+            progress(done, total)
+
+    return moved
+
+
+def _theirs(requests: Iterable[Request]) -> Iterator[Request]:
+    """Requests from the caller's code, which shall not notice it either."""
+    source = iter(requests)
+    while True:
+        with torch.inference_mode(False):
+            request = next(source, None)
+        if request is None:
+            return
+        yield request
 
 
 def _move(model: Model, device: str | torch.device) -> None:
