@@ -54,7 +54,7 @@ class FlowTask(Task):
         terms, frames = self._terms(ids, generator)
         seconds = frames / self._frame_rate
         loss = terms.velocity + self._settings.prior_weight * terms.prior
-        return LossReport(loss, {"velocity": terms.velocity.detach(), "prior": terms.prior.detach()}, seconds)
+        return LossReport(loss, {"velocity": terms.velocity.detach(), "prior": terms.prior.detach()}, seconds, frames)
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:

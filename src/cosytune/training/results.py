@@ -47,6 +47,7 @@ class PartResult:
         baseline: what a trivial predictor reaches on the same validation data, by metric name, in the same unit.
         baseline_name: which trivial predictor that is, in words.
         skipped: (step, clip ids) of updates left out because the loss or its gradient was not finite.
+        rollbacks: steps at which the run went back to its last checkpoint, and on at half the rate.
         settings: the resolved loop settings.
     """
 
@@ -59,6 +60,7 @@ class PartResult:
     baseline_name: str
     skipped: list[tuple[int, list[str]]] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
+    rollbacks: list[int] = field(default_factory=list)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> PartResult:

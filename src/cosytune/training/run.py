@@ -13,14 +13,36 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from cosytune.errors import TrainingError
 from cosytune.files import write_bytes, write_json, write_text
 from cosytune.training.results import MetricPoint, PartResult, read_metrics, read_record
 
-__all__ = ["PartRun"]
+__all__ = ["PartRun", "load_moving", "moving_state"]
 
 KEEP_CHECKPOINTS = 2
+
+
+def moving_state(modules: nn.Module) -> dict[str, Tensor]:
+    """What training changes: weights that are not frozen, and buffers. Frozen weights are in the start."""
+    frozen = {name for name, parameter in modules.named_parameters() if not parameter.requires_grad}
+    return {name: value for name, value in modules.state_dict().items() if name not in frozen}
+
+
+def load_moving(modules: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
+    """Inverse of `moving_state`.
+
+    Raises:
+        TrainingError: the state belongs to other modules.
+    """
+    expected = moving_state(modules)
+    if expected.keys() != state.keys() or any(expected[name].shape != state[name].shape for name in expected):
+        raise TrainingError(
+            f"the checkpoint in {folder} holds other weights than this run trains (the start or this program changed); "
+            "delete the run folder to start over"
+        )
+    modules.load_state_dict(state, strict=False)
 
 
 class PartRun:
@@ -35,6 +57,7 @@ class PartRun:
         Raises:
             TrainingError: the folder holds a run with other settings.
         """
+        settings = json.loads(json.dumps(settings))  # as a file gives them back: tuples are lists
         self.folder = folder
         self.metrics_path = folder / "metrics.jsonl"
         folder.mkdir(parents=True, exist_ok=True)

@@ -230,7 +230,7 @@ def _identity(plan: StagePlan, start: Model, corpus: Corpus) -> dict[str, Any]:
         raise InputError(
             f"settings are given for {unknown[0]}, which is not trained; parts are {', '.join(plan.parts)}"
         )
-    settings = {part: _settings(plan, part, start).model_dump() for part in plan.parts}
+    settings = {part: _settings(plan, part, start).model_dump(mode="json") for part in plan.parts}
     return {"stage": plan.stage, "start": start.hash(), "corpus": corpus.hash, "settings": settings}
 
 
