@@ -1,6 +1,14 @@
 """Every error a user is meant to read: one sentence with what was given, what is allowed and the way out."""
 
-__all__ = ["CosytuneError", "DataError", "InputError", "MissingPackageError", "ModelError", "StoppedError", "TrainingError"]
+__all__ = [
+    "CosytuneError",
+    "DataError",
+    "InputError",
+    "MissingPackageError",
+    "ModelError",
+    "StoppedError",
+    "TrainingError",
+]
 
 
 class CosytuneError(Exception):

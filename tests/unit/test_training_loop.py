@@ -247,13 +247,13 @@ def test_two_in_a_row_are_only_left_out(tmp_path: Path) -> None:
 
 def test_a_run_that_does_not_recover_ends_with_the_clips_named(tmp_path: Path) -> None:
     task = Line()
-    task.poison = {3, 4, 5}
+    task.poison = {4, 5, 6}
     with pytest.raises(TrainingError) as error:
         fit(tmp_path / "run", task)
-    assert "the loss of the lm was not finite for 3 updates in a row up to update 6, also after 3 returns" in str(
+    assert "the loss of the lm was not finite for 3 updates in a row up to update 7, also after 3 returns" in str(
         error.value
     )
-    assert f"the last clips were {', '.join(task.seen[5])}: remove them or lower the learning rate" in str(error.value)
+    assert f"the last clips were {', '.join(task.seen[6])}: remove them or lower the learning rate" in str(error.value)
 
 
 class Mean(Line):
@@ -281,7 +281,7 @@ def test_a_batch_in_pieces_is_the_batch(tmp_path: Path, pieces: int) -> None:
     whole, parts = Mean(), Mean()
     one = fit(tmp_path / "whole", whole, batch_seconds=8)
     many = fit(tmp_path / "parts", parts, batch_seconds=8, accumulate=pieces)
-    assert len(parts.seen) > 2 * len(whole.seen) or pieces == 2
+    assert len(parts.seen) > len(whole.seen)
     assert [clip for ids in parts.seen for clip in ids] == [clip for ids in whole.seen for clip in ids]
     assert many.end["error"] == pytest.approx(one.end["error"], rel=1e-4)
     assert many.audio_seconds == one.audio_seconds
@@ -315,9 +315,7 @@ def test_a_batch_that_is_too_large_for_memory_is_cut(tmp_path: Path) -> None:
         fit(tmp_path / "none", task)
     task = Small()
     task.part = "vocoder"
-    with pytest.raises(
-        TrainingError, match="for a batch of the vocoder with 8 s; its losses need the whole"
-    ):
+    with pytest.raises(TrainingError, match="for a batch of the vocoder with 8 s; its losses need the whole"):
         fit(tmp_path / "vocoder", task, batch_seconds=8)
 
 
