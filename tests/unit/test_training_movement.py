@@ -45,7 +45,7 @@ def moving(network: nn.Module) -> set[str]:
     [
         (["embedding"], {"embedding.weight"}),
         (["layers.0"], {"layers.0.weight", "layers.0.bias"}),
-        (["layers.[01]", "head.bias"], {"layers.0.weight", "layers.0.bias", "layers.1.weight", "layers.1.bias", "head.bias"}),
+        (["layers.[01]", "head.bias"], {"head.bias", *(f"layers.{k}.{w}" for k in (0, 1) for w in ("weight", "bias"))}),
         (["layers"], {f"layers.{k}.{w}" for k in range(3) for w in ("weight", "bias")}),
         (["*.bias"], {"layers.0.bias", "layers.1.bias", "layers.2.bias", "head.bias"}),
     ],

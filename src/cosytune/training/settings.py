@@ -167,6 +167,8 @@ _SMALL: dict[tuple[str, str], dict[str, Any]] = {
 _LARGE_RATES = {"pretrain": 1e-3, "sft": 1e-5, "tune": 1e-5}
 _LARGE_VOCODER_RATE = 2e-4
 SMALL_PARAMETERS = 30_000_000
+SMALL_VOCODER = 5_000_000
+"""The released vocoder has 21 million weights."""
 
 
 def default_settings(stage: StageName, part: PartName, parameters: int) -> LoopSettings:
@@ -179,7 +181,7 @@ def default_settings(stage: StageName, part: PartName, parameters: int) -> LoopS
         allowed = ", ".join(p for s, p in _SMALL if s == stage)
         raise InputError(f"stage {stage} does not train the {part}; it trains {allowed}")
     values = dict(_SMALL[stage, part])
-    if parameters > SMALL_PARAMETERS:
+    if parameters > (SMALL_VOCODER if part == "vocoder" else SMALL_PARAMETERS):
         values["learning_rate"] = _LARGE_VOCODER_RATE if part == "vocoder" else _LARGE_RATES[stage]
         values["prior_weight"] = 0.0
     return LoopSettings(**values)
