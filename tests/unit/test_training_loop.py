@@ -16,11 +16,12 @@ from cosytune.data.manifest import Utterance
 from cosytune.data.sampler import endless
 from cosytune.errors import TrainingError
 from cosytune.training.average import WeightAverage
-from cosytune.training.loop import LossReport, Task, step_generator, train
+from cosytune.training.loop import train
 from cosytune.training.pieces import is_out_of_memory
 from cosytune.training.results import PartResult, read_metrics
 from cosytune.training.run import PartRun
 from cosytune.training.settings import LoopSettings
+from cosytune.training.task import LossReport, Task, step_generator
 from tests.unit.toy import outcome, same
 
 CLIPS = [Utterance(f"c{index}", "none.wav", "x", "s", "en", seconds=1.0 + index / 8) for index in range(12)]

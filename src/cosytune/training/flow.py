@@ -13,8 +13,8 @@ from cosytune.data.manifest import Utterance
 from cosytune.models.flow.loss import FlowTerms, draw, flow_terms, gaussian_baseline
 from cosytune.models.folder import Model
 from cosytune.training.clips import spread
-from cosytune.training.loop import LossReport, Task
 from cosytune.training.settings import LoopSettings, StageName, vector_kind
+from cosytune.training.task import LossReport, Task
 
 __all__ = ["FlowTask"]
 

@@ -15,6 +15,7 @@ import torch
 
 from cosytune.errors import CosytuneError, StoppedError, TrainingError
 from cosytune.training.results import PartResult, read_metrics
+from cosytune.training.selection import Listener
 from cosytune.training.settings import LoopSettings, PartName, StageName
 from cosytune.training.stopping import StopRequest, stop_request
 
@@ -57,6 +58,7 @@ class PartJob:
         folder: run folder.
         settings: the resolved loop settings.
         threads: processor threads; part of the job because sums depend on it.
+        listener: who hears checkpoints; None: the last one is kept.
     """
 
     label: str
@@ -67,6 +69,7 @@ class PartJob:
     folder: Path
     settings: LoopSettings
     threads: int
+    listener: Listener | None = None
 
 
 def run_job(job: PartJob, watch: Watch | None = None) -> PartResult:

@@ -19,8 +19,8 @@ from cosytune.models.lm.loss import divergence, lm_loss
 from cosytune.models.lm.model import LM, LMOutput
 from cosytune.text.tokenizers import TextTokenizer
 from cosytune.training.clips import spoken_text, spread
-from cosytune.training.loop import LossReport, Task
 from cosytune.training.settings import LoopSettings, StageName, vector_kind
+from cosytune.training.task import LossReport, Task
 
 __all__ = ["LMTask"]
 

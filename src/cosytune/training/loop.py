@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from cosytune.data.manifest import Utterance
 from cosytune.data.sampler import endless
 from cosytune.errors import StoppedError, TrainingError
 from cosytune.training.average import WeightAverage
-from cosytune.training.lora import has_lora, merge_lora, write_adapter
+from cosytune.training.lora import has_lora, merge_lora, plain_copy, write_adapter
 from cosytune.training.movement import Movement
 from cosytune.training.pieces import can_be_cut, is_out_of_memory, pieces_of
 from cosytune.training.results import MetricPoint, PartResult
 from cosytune.training.run import PartRun, load_moving, moving_state
+from cosytune.training.selection import Listener, Selection
 from cosytune.training.settings import LoopSettings, learning_rate
 from cosytune.training.stopping import StopRequest, stop_request
+from cosytune.training.task import LossReport, Task, step_generator, sum_reports
 
-__all__ = ["LOG_EVERY", "LossReport", "Progress", "Task", "Watch", "step_generator", "sum_reports", "train"]
+__all__ = ["LOG_EVERY", "Progress", "Watch", "train"]
 
 SKIPS_BEFORE_ROLLBACK = 3
 """Updates in a row without finite numbers after which the run goes back to its last checkpoint."""
@@ -33,64 +33,6 @@ MERGE_TOLERANCE = 1e-3
 LOG_EVERY = 10
 
 Watch = Callable[[int], None]
-
-
-@dataclass(frozen=True)
-class LossReport:
-    """What a task computed for one batch.
-
-    Attributes:
-        loss: scalar to be minimised.
-        values: numbers worth a curve, as scalars.
-        audio_seconds: seconds of speech in the batch.
-        count: of the items that `loss` and `values` are means over; what the pieces of a batch are weighed by.
-    """
-
-    loss: Tensor
-    values: dict[str, Tensor]
-    audio_seconds: float
-    count: float | Tensor = 1.0
-
-
-class Task(ABC):
-    """One part's side of training: which network, which clips, which loss.
-
-    Attributes:
-        part: name of the network.
-        baseline_name: the trivial predictor of `baseline`, in words.
-        betas: decays of AdamW's moments.
-        network: its weights are the result.
-        head: trained along and thrown away afterwards (a classification head), or None.
-    """
-
-    part: str
-    baseline_name: str
-    betas: tuple[float, float] = (0.9, 0.98)
-    network: Any
-    head: nn.Module | None = None
-
-    @abstractmethod
-    def clips(self) -> Sequence[Utterance]:
-        """Training utterances, as the sampler wants them."""
-
-    @abstractmethod
-    def loss(self, ids: list[str], step: int, generator: torch.Generator) -> LossReport:
-        """Loss of one batch in update number `step` (from 0); all randomness but dropout comes from `generator`."""
-
-    @abstractmethod
-    def validate(self) -> dict[str, float]:
-        """Held-out values of the network as it is, the same draws every time."""
-
-    @abstractmethod
-    def baseline(self) -> dict[str, float]:
-        """What a trivial predictor reaches on the same held-out data."""
-
-    def state(self) -> dict[str, Any]:
-        """What else a checkpoint must hold, as tensors and plain values."""
-        return {}
-
-    def load_state(self, state: dict[str, Any]) -> None:  # noqa: B027 - most parts have none
-        """Inverse of `state`."""
 
 
 @dataclass
@@ -107,28 +49,13 @@ class Progress:
     start: dict[str, float] = field(default_factory=dict)
 
 
-def sum_reports(reports: Sequence[LossReport]) -> LossReport:
-    """The report of a whole batch: means weighed by their counts, sums of everything else."""
-    count = sum(report.count for report in reports)
-    names = reports[0].values
-
-    def mean(values: Sequence[Tensor]) -> Tensor:
-        return torch.stack([value * r.count for value, r in zip(values, reports, strict=True)]).sum() / count
-
-    return LossReport(
-        mean([report.loss for report in reports]),
-        {name: mean([report.values[name] for report in reports]) for name in names},
-        sum(report.audio_seconds for report in reports),
-        count,
-    )
-
-
-def step_generator(seed: int, step: int) -> torch.Generator:
-    """The source of all random numbers of one update: it depends on nothing but seed and step, so resuming is exact."""
-    return torch.Generator().manual_seed(seed * 1_000_003 + step * 7919 + 17)
-
-
-def train(task: Task, settings: LoopSettings, run: PartRun, watch: Watch | None = None) -> PartResult:
+def train(
+    task: Task,
+    settings: LoopSettings,
+    run: PartRun,
+    watch: Watch | None = None,
+    listener: Listener | None = None,
+) -> PartResult:
     """Train `task` for `settings.steps` updates; continue where an earlier, killed run of the same folder stopped.
 
     An update whose loss or gradient is not finite is left out and its clips are named in the result; after three in a
@@ -140,6 +67,7 @@ def train(task: Task, settings: LoopSettings, run: PartRun, watch: Watch | None 
         settings: as resolved.
         run: folder of curves and checkpoints.
         watch: told the number of updates done, after each.
+        listener: hears the start, and a checkpoint every `score_every` updates and at the end; the best heard is kept.
 
     Raises:
         TrainingError: the numbers stayed non-finite after three such returns, one clip alone needs too much memory, or
@@ -148,10 +76,10 @@ def train(task: Task, settings: LoopSettings, run: PartRun, watch: Watch | None 
     """
     if (done := run.finished()) is not None:
         return done
-    loop = _Loop(task, settings, run)
+    loop = _Loop(task, settings, run, listener)
     loop.begin()
     with stop_request() as stop:
-        while loop.progress.step < settings.steps:
+        while not loop.ended:
             loop.run_on(watch, stop)
     return loop.finish()
 
@@ -159,8 +87,8 @@ def train(task: Task, settings: LoopSettings, run: PartRun, watch: Watch | None 
 class _Loop:
     """The moving parts of one run: modules, optimizer, average and progress."""
 
-    def __init__(self, task: Task, settings: LoopSettings, run: PartRun) -> None:
-        self.task, self.settings, self.run = task, settings, run
+    def __init__(self, task: Task, settings: LoopSettings, run: PartRun, listener: Listener | None) -> None:
+        self.task, self.settings, self.run, self.listener = task, settings, run, listener
         self.movement = Movement(task.network, settings)
         self.modules = nn.ModuleDict({"network": task.network} | ({} if task.head is None else {"head": task.head}))
         groups = self.movement.groups(task.head)
@@ -170,12 +98,20 @@ class _Loop:
             groups, lr=settings.learning_rate, betas=task.betas, weight_decay=settings.weight_decay
         )
         self.average = WeightAverage(task.network, settings.average)
+        self.selection = Selection(settings.keep_best, settings.patience)
         self.progress = Progress(pieces=settings.accumulate)
+
+    @property
+    def ended(self) -> bool:
+        """Whether all updates are done, or what was heard says that no more are worth it."""
+        stopped = self.settings.obey_stops and self.selection.stop
+        return self.progress.step >= self.settings.steps or bool(stopped)
 
     def begin(self) -> None:
         """Take everything from the newest whole checkpoint; a new run measures the start and writes the first one."""
         if not self._restore():
             self.progress.start = self.validate()
+            self._listen()
             self._save()
 
     def run_on(self, watch: Watch | None, stop: StopRequest) -> None:
@@ -189,11 +125,10 @@ class _Loop:
             if progress.skips_in_a_row >= SKIPS_BEFORE_ROLLBACK:
                 self._roll_back()
                 return
-            if progress.step < settings.steps:
-                self.between_updates()
+            self.between_updates()
             if watch is not None:
                 watch(progress.step)
-            if progress.step == settings.steps:
+            if self.ended:
                 return
             if stop.came:
                 self._save()
@@ -276,16 +211,26 @@ class _Loop:
         return total
 
     def between_updates(self) -> None:
-        """Validate and save where the settings ask for it."""
-        if self.progress.step % self.settings.validate_every == 0:
+        """Validate, listen and save where the settings ask for it."""
+        step, settings = self.progress.step, self.settings
+        last = step == settings.steps
+        if step % settings.validate_every == 0 and not last:
             self.validate()
-        if self.progress.step % self.settings.checkpoint_every == 0:
+        heard = self.listener is not None and (step % settings.score_every == 0 or last)
+        if heard:
+            self._listen()
+        if heard or (step % settings.checkpoint_every == 0 and not last):
             self._save()
+            # Only now: a run that is killed before the checkpoint was whole goes back to one that knows these files.
+            self.run.keep_only(self.selection.best)
 
     def validate(self) -> dict[str, float]:
         """Held-out values of the averaged weights, also written into the curves."""
         with self.average.applied(self.task.network):
-            values = self.task.validate()
+            return self._validated()
+
+    def _validated(self) -> dict[str, float]:
+        values = self.task.validate()
         self._record("validation", values)
         return values
 
@@ -298,6 +243,7 @@ class _Loop:
         self.optimizer.load_state_dict(saved["optimizer"])
         self.average.load_state(saved["average"])
         self.task.load_state(saved["task"])
+        self.selection.load_state(saved["selection"])
         vars(self.progress).update(saved["progress"])
         return True
 
@@ -318,11 +264,25 @@ class _Loop:
         progress.skips_in_a_row = 0
         self._save()
 
-    def finish(self) -> PartResult:
-        """Validate, merge adapters, write weights and result, and close the folder."""
-        task, progress = self.task, self.progress
-        end = self.validate()
+    def _listen(self) -> None:
+        """Hear the averaged weights as they are, and keep them if they are among the best."""
+        if self.listener is None:
+            return
+        step, task = self.progress.step, self.task
         with self.average.applied(task.network):
+            network = plain_copy(task.network)
+            heard = self.listener(task.part, network.eval())
+            self.selection.add(step, heard)
+            if step in self.selection.best:
+                self.run.keep(step, moving_state(self.modules))
+        self._record("heard", {"score": heard.score, **heard.values})
+
+    def finish(self) -> PartResult:
+        """Take the best weights, validate, merge adapters, write weights and result, and close the folder."""
+        task, progress = self.task, self.progress
+        chosen = self.selection.best[0] if self.selection.best else progress.step
+        with self._chosen(chosen):
+            end = self._validated()
             if has_lora(task.network):
                 write_adapter(task.network, self.run.folder / "adapter", start="the start of this run")
                 merge_lora(task.network)
@@ -338,10 +298,23 @@ class _Loop:
             baseline_name=task.baseline_name,
             skipped=progress.skipped,
             rollbacks=progress.rollbacks,
+            heard=self.selection.heard,
+            chosen_step=chosen,
+            stop=self.selection.stop,
             settings=self.settings.model_dump(mode="json"),
         )
         self.run.finish(weights, result)
         return result
+
+    @contextmanager
+    def _chosen(self, step: int) -> Iterator[None]:
+        """The network with the weights of the chosen step: kept ones, or the (averaged) last."""
+        if self.selection.best:
+            load_moving(self.modules, self.run.kept(step), self.run.folder)
+            yield
+        else:
+            with self.average.applied(self.task.network):
+                yield
 
     def _check_merged(self, end: dict[str, float]) -> None:
         """Merged weights must validate as the network with adapters did."""
@@ -368,6 +341,7 @@ class _Loop:
                 "optimizer": self.optimizer.state_dict(),
                 "average": self.average.state(),
                 "task": self.task.state(),
+                "selection": self.selection.state(),
                 "progress": vars(self.progress),
             },
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from torch import nn
 from cosytune.errors import InputError
 from cosytune.files import write_folder
 
-__all__ = ["add_lora", "has_lora", "merge_lora", "write_adapter"]
+__all__ = ["add_lora", "has_lora", "merge_lora", "plain_copy", "write_adapter"]
 
 ADAPTER = "default"
 """peft's name of an adapter that was given none."""
@@ -80,3 +81,11 @@ def merge_lora(network: nn.Module) -> None:
             layer.merge(safe_merge=True)
             network.set_submodule(name, layer.get_base_layer())
     del network.peft_config
+
+
+def plain_copy(network: nn.Module) -> nn.Module:
+    """A copy of a network, its adapters merged: what speaks must not know how it was trained."""
+    copied = copy.deepcopy(network)
+    if has_lora(copied):
+        merge_lora(copied)
+    return copied

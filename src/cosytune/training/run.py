@@ -6,8 +6,9 @@ import hashlib
 import io
 import json
 import math
+import os
 import pickle
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from cosytune.errors import TrainingError
 from cosytune.files import write_bytes, write_json, write_text
-from cosytune.training.results import MetricPoint, PartResult, read_metrics, read_record
+from cosytune.training.results import MetricPoint, PartResult, read_record
 
 __all__ = ["PartRun", "load_moving", "moving_state"]
 
@@ -46,7 +47,8 @@ def load_moving(modules: nn.Module, state: dict[str, Tensor], folder: Path) -> N
 
 
 class PartRun:
-    """One folder: `settings.json`, `metrics.jsonl`, `checkpoints/step-N.pt` and `.sha256`, `weights.pt`, `result.json`.
+    """One folder: `settings.json`, `metrics.jsonl`, `checkpoints/step-N.pt` and `.sha256`, `weights.pt`, `result.json`;
+    where somebody listens also `best/step-N.pt`, and with LoRA `adapter/`.
 
     `result.json` is written last: a folder that has it is finished and is never trained again.
     """
@@ -82,8 +84,9 @@ class PartRun:
 
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Write a checkpoint of `step` beside its checksum and drop all but the newest two."""
+        length = self.metrics_path.stat().st_size if self.metrics_path.exists() else 0
         buffer = io.BytesIO()
-        torch.save(state, buffer)
+        torch.save({**state, "metrics_bytes": length}, buffer)
         data = buffer.getvalue()
         path = self._checkpoint(step)
         write_bytes(path, data)
@@ -91,10 +94,10 @@ class PartRun:
         self._drop(self._steps()[:-KEEP_CHECKPOINTS])
 
     def load(self) -> dict[str, Any] | None:
-        """The state in the newest whole checkpoint, or None; curves are cut back to its step.
+        """The state in the newest whole checkpoint, or None; curves are cut back to what it knew.
 
         Raises:
-            TrainingError: a whole checkpoint holds something else, or the curves are damaged.
+            TrainingError: a whole checkpoint holds something else.
         """
         for left_by_a_crash in self.folder.rglob(".*.partial"):
             left_by_a_crash.unlink()
@@ -108,10 +111,29 @@ class PartRun:
                 state = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
             except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
                 raise TrainingError(f"{path} cannot be read as a checkpoint ({error}); delete it to go on") from error
-            self._cut_metrics(step)
+            self._cut_metrics(state.pop("metrics_bytes", 0))
             return state
-        self._cut_metrics(-1)
+        self._cut_metrics(0)
         return None
+
+    def keep(self, step: int, weights: dict[str, Tensor]) -> None:
+        """Write the weights of a checkpoint that may be chosen."""
+        buffer = io.BytesIO()
+        torch.save(weights, buffer)
+        write_bytes(self._kept(step), buffer.getvalue())
+
+    def keep_only(self, steps: Collection[int]) -> None:
+        """Drop the kept weights of all other steps."""
+        for path in (self.folder / "best").glob("step-*.pt"):
+            if int(path.stem.removeprefix("step-")) not in steps:
+                path.unlink()
+
+    def kept(self, step: int) -> dict[str, Tensor]:
+        """What `keep` wrote."""
+        return torch.load(self._kept(step), weights_only=True, map_location="cpu")
+
+    def _kept(self, step: int) -> Path:
+        return self.folder / "best" / f"step-{step:08d}.pt"
 
     def finish(self, weights: dict[str, torch.Tensor], result: PartResult) -> None:
         """Write the trained weights, then the result, then drop the checkpoints."""
@@ -139,7 +161,7 @@ class PartRun:
     def _steps(self) -> list[int]:
         return sorted(int(path.stem.removeprefix("step-")) for path in (self.folder / "checkpoints").glob("step-*.pt"))
 
-    def _cut_metrics(self, step: int) -> None:
+    def _cut_metrics(self, length: int) -> None:
+        """Forget what was written into the curves after a checkpoint: it will be written again."""
         if self.metrics_path.exists():
-            kept = [point for point in read_metrics(self.metrics_path) if point.step <= step]
-            write_text(self.metrics_path, "".join(json.dumps(asdict(point)) + "\n" for point in kept))
+            os.truncate(self.metrics_path, min(length, self.metrics_path.stat().st_size))

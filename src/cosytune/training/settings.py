@@ -63,6 +63,10 @@ class LoopSettings(BaseModel):
         lora_alpha: adapters are added times alpha / rank.
         lora_dropout: on the adapters' input.
         accumulate: an update's batch is worked through in so many pieces, to save memory.
+        score_every: updates between times that a checkpoint is heard, where somebody listens (see `selection`).
+        keep_best: checkpoints kept by what was heard; the best of them is the result.
+        patience: scores in a row without a new best that end the run; 0: none do.
+        obey_stops: whether a stop (patience, an alarm) ends the run, or is only recorded, as comparisons need it.
         validate_every, checkpoint_every: updates between validations and between checkpoints.
         precision: "float32", or "bfloat16" for autocast.
         seed: of data order, crops, dropout and noise.
@@ -92,6 +96,10 @@ class LoopSettings(BaseModel):
     lora_alpha: int = Field(default=32, ge=1)
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)
     accumulate: int = Field(default=1, ge=1)
+    score_every: int = Field(default=200, ge=1)
+    keep_best: int = Field(default=3, ge=1)
+    patience: int = Field(default=0, ge=0)
+    obey_stops: bool = True
     validate_every: int = Field(default=200, ge=1)
     checkpoint_every: int = Field(default=200, ge=1)
     precision: Literal["float32", "bfloat16"] = "float32"
