@@ -16,28 +16,40 @@ from typing import Any, BinaryIO
 __all__ = [
     "hash_file",
     "hash_json",
+    "json_line",
     "lock",
     "write_bytes",
     "write_folder",
     "write_json",
     "write_json_lines",
     "write_text",
+    "writing",
 ]
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write `data` beside `path`, flush it to the disk and rename: a reader sees the old file or the whole new one."""
+@contextmanager
+def writing(path: Path) -> Iterator[BinaryIO]:
+    """A file beside `path` to write into; flushed to the disk and renamed if the block ends without an error.
+
+    A reader sees the old file or the whole new one. For files too large to be put together in memory.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = _beside(path, "partial")
     try:
         with partial.open("wb") as out:
-            out.write(data)
+            yield out
             out.flush()
             os.fsync(out.fileno())
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a whole file in one piece (see `writing`)."""
+    with writing(path) as out:
+        out.write(data)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -51,8 +63,15 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_json_lines(path: Path, values: Iterable[Any]) -> None:
-    """Write one JSON document a line."""
-    write_text(path, "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values))
+    """Write one JSON document a line, each as it comes: only one is held in memory."""
+    with writing(path) as out:
+        for value in values:
+            out.write(json_line(value))
+
+
+def json_line(value: Any) -> bytes:
+    """One line of a file of JSON lines, non-ASCII kept readable."""
+    return json.dumps(value, ensure_ascii=False).encode("utf-8") + b"\n"
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cosytune.audio.files import WaveInfo, encode_wave, read_wave, wave_info, write_wave
+from cosytune.audio.files import WaveInfo, encode_wave, read_wave, wave_blocks, wave_info, write_wave
 from cosytune.audio.resample import resample
 from cosytune.errors import InputError
 
@@ -326,3 +326,25 @@ def test_recordings_as_people_have_them(shared: Path) -> None:
     wave, rate = read_wave(stereo, sample_rate=24_000)
     assert rate == 24_000 and len(wave) / rate == pytest.approx(wave_info(stereo).seconds, abs=1e-4)
     assert 0.01 < np.abs(wave).max() <= 1.0
+
+
+@pytest.mark.parametrize("format", list(CLOSE))
+@pytest.mark.parametrize(("start", "end"), [(0.0, None), (0.7, 2.9), (0.3, 0.4)])
+def test_blocks_are_the_wave(tmp_path: Path, format: str, start: float, end: float | None) -> None:
+    path = tmp_path / f"a.{format}"
+    write_wave(path, tune(3 * RATE), RATE)
+    blocks = list(wave_blocks(path, 0.25, start, end))
+    whole, _ = read_wave(path, None, start, end)
+    assert {rate for _, rate in blocks} == {RATE}
+    assert all(len(block) == RATE // 4 for block, _ in blocks[:-1])
+    np.testing.assert_allclose(np.concatenate([block for block, _ in blocks]), whole, atol=2e-3)
+
+
+def test_a_broken_block_is_refused_when_it_is_reached(tmp_path: Path) -> None:
+    wave = tune(RATE)
+    wave[-10] = np.nan
+    soundfile.write(tmp_path / "a.wav", wave, RATE, "FLOAT")
+    blocks = wave_blocks(tmp_path / "a.wav", 0.5)
+    next(blocks)
+    with pytest.raises(InputError, match="NaN or infinity"):
+        next(blocks)

@@ -26,7 +26,7 @@ def utterances(draw: st.DrawFn) -> Utterance:
     optional = st.none() | names
     return Utterance(
         draw(names), "/" + draw(st.from_regex(r"[\w .-]{1,9}", fullmatch=True)), draw(optional), draw(names),
-        draw(names), draw(optional), start, end, draw(seconds),
+        draw(names), draw(optional), start, end, draw(seconds), draw(optional),
     )  # fmt: skip
 
 
@@ -86,20 +86,21 @@ def test_an_unreadable_manifest_is_refused(tmp_path: Path) -> None:
 
 
 LINES = (
-    LedgerLine("a", "a.wav", "kept"),
+    LedgerLine("a", "a.wav", "kept", seconds=2.5),
     LedgerLine("b", "b.wav", "fixed", "clipped peaks: 3 samples"),
-    LedgerLine("c", "c.wav", "dropped", "longer than 30 s: it lasts 31.0 s"),
-    LedgerLine("d", "d.wav", "dropped", "longer than 30 s: it lasts 44.0 s"),
+    LedgerLine("c", "c.wav", "dropped", "longer than 30 s: it lasts 31.0 s", 31.0),
+    LedgerLine("d", "d.wav", "dropped", "longer than 30 s: it lasts 44.0 s", 44.0),
     LedgerLine("e", "e.wav", "dropped", "transcript empty"),
 )
 
 
 def test_the_ledger_adds_up_and_survives_the_disk(tmp_path: Path) -> None:
-    ledger = Ledger(LINES, 5, ("the language was guessed",))
-    assert (ledger.kept, ledger.fixed, ledger.dropped) == (2, 1, 3)
+    ledger = Ledger.of(LINES, 5, ("the language was guessed",), between=3.0)
+    assert (ledger.kept, ledger.fixed, ledger.dropped, ledger.usable) == (1, 1, 3, 2)
     assert ledger.reasons("dropped") == {"longer than 30 s": 2, "transcript empty": 1}
     assert ledger.summary() == (
-        "5 clips came in: 2 kept, 3 dropped; fixed: 1 clipped peaks; dropped: 2 longer than 30 s, 1 transcript empty. "
+        "5 clips came in (1.3 min): 1 kept (0.0 min), 1 fixed, 3 dropped (1.2 min); 0.1 min lie "
+        "between the clips; fixed: 1 clipped peaks; dropped: 2 longer than 30 s, 1 transcript empty. "
         "The language was guessed."
     )
     ledger.write(tmp_path / "ledger.jsonl")
@@ -107,17 +108,17 @@ def test_the_ledger_adds_up_and_survives_the_disk(tmp_path: Path) -> None:
 
 
 def test_a_clip_lost_silently_is_a_fault() -> None:
-    with pytest.raises(ValueError, match="6 clips came in, but 2 were kept and 3 dropped"):
-        Ledger(LINES, 6)
+    with pytest.raises(ValueError, match="6 clips came in, but 1 were kept, 1 fixed and 3 dropped"):
+        Ledger.of(LINES, 6)
     with pytest.raises(ValueError, match="dropped without a reason"):
         LedgerLine("a", "a.wav", "dropped")
-    with pytest.raises(ValueError, match="one of kept, dropped, fixed, not 'lost'"):
+    with pytest.raises(ValueError, match="one of kept, fixed, dropped, not 'lost'"):
         LedgerLine("a", "a.wav", "lost", "why")  # type: ignore[arg-type]
 
 
 def test_a_tampered_ledger_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
-    Ledger(LINES, 5).write(path)
+    Ledger.of(LINES, 5).write(path)
     path.write_text("\n".join(path.read_text().splitlines()[:-1]))
     with pytest.raises(DataError, match="prepare the corpus again"):
         Ledger.read(path)

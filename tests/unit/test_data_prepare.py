@@ -114,20 +114,20 @@ def test_unfinished_and_foreign_folders_are_refused(corpus: Corpus, folder: Path
         prepare_corpus(folder, tmp_path / "file")
     info = json.loads((corpus.path / "corpus.json").read_text())
     (corpus.path / "corpus.json").write_text(json.dumps(info | {"format": 99}))
-    with pytest.raises(DataError, match="corpus format 99, this version of cosytune reads 1"):
+    with pytest.raises(DataError, match="corpus format 99, this version of cosytune reads 2"):
         Corpus(corpus.path)
     (corpus.path / "corpus.json").unlink()
     with pytest.raises(DataError, match=r"not a finished corpus .* run: cosytune data prepare FOLDER"):
         Corpus(corpus.path)
     assert prepare_corpus(folder, corpus.path).splits == corpus.splits
-    (corpus.path / "splits.json").write_text("{")
-    with pytest.raises(DataError, match=r"splits\.json cannot be read .* prepare the corpus again"):
+    (corpus.path / "sides.jsonl").write_text("{")
+    with pytest.raises(DataError, match=r"sides\.jsonl cannot be read .* prepare the corpus again"):
         _ = Corpus(corpus.path).splits
 
 
 def test_nothing_usable_is_said_with_reasons(tmp_path: Path) -> None:
     record(tmp_path / "in" / "a.wav", "Too long.", 2.0)
-    with pytest.raises(DataError, match="1 clips came in: 0 kept, 1 dropped; dropped: 1 longer than 1 s"):
+    with pytest.raises(DataError, match="1 clips came in: 0 kept, 0 fixed, 1 dropped; dropped: 1 longer than 1 s"):
         prepare_corpus(tmp_path / "in", tmp_path / "out", longest=1.0)
     assert not (tmp_path / "out").exists()
 
@@ -177,7 +177,7 @@ def test_shards_have_the_upstream_columns(corpus: Corpus) -> None:
     assert set(upstream) <= set(kinds)
     assert kinds["speech_token"] == pa.list_(pa.int32())
     assert kinds["spk_embedding"] == kinds["utt_embedding"] == pa.list_(pa.float32())
-    assert table.column("audio_hash").to_pylist() == [corpus.audio_hashes[i.audio] for i in corpus.utterances()]
+    assert table.column("audio_hash").to_pylist() == [corpus.audio_hash(i.audio) for i in corpus.utterances()]
 
 
 def test_tokens_and_frames_stay_whole_where_no_whole_number_ties_them(corpus: Corpus) -> None:

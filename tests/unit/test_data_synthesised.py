@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from cosytune.audio.files import read_wave, wave_info
+from cosytune.data import sentences_zh
 from cosytune.data.importers import import_recordings
 from cosytune.data.sentences import KINDS, sentences, stream
 from cosytune.data.synthesised import SynthVoice, make_voices, synthesise_corpus, synthesise_texts
@@ -36,6 +37,28 @@ def test_sentences_are_written_properly() -> None:
     assert len(sentences(1, kinds=["long"])[0].text) > 60
 
 
+def test_mandarin_sentences_are_written_properly() -> None:
+    made = sentences(4000, language="zh")
+    assert len({sentence.text for sentence in made}) == 4000
+    assert Counter(sentence.kind for sentence in made) == dict.fromkeys(KINDS, 500)
+    assert len({character for sentence in made for character in sentence.text}) > 600
+    for sentence in made:
+        assert re.fullmatch(r"[\u4e00-\u9fff，。；：？！、“”]+", sentence.text), sentence.text
+        assert sentence.text.rstrip("”")[-1] in "。？！", sentence.text
+    ends = {kind: {s.text[-1] for s in made if s.kind == kind} for kind in ("question", "exclamation")}
+    assert ends == {"question": {"？"}, "exclamation": {"！"}}
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [(7, "七"), (10, "十"), (15, "十五"), (20, "二十"), (105, "一百零五"), (110, "一百一十"), (1005, "一千零五"),
+     (1050, "一千零五十"), (10_000, "一万"), (10_005, "一万零五"), (12_000, "一万二千"),
+     (99_999, "九万九千九百九十九")],
+)  # fmt: skip
+def test_mandarin_numbers(value: int, written: str) -> None:
+    assert sentences_zh.number(value) == written
+
+
 def test_a_longer_list_begins_with_the_shorter_one() -> None:
     assert sentences(100)[:30] == sentences(30)
     assert sentences(30) != sentences(30, seed=1)
@@ -48,6 +71,8 @@ def test_impossible_sentences_are_refused() -> None:
         sentences(1, kinds=[])
     with pytest.raises(InputError, match="-1 sentences cannot be made"):
         sentences(-1)
+    with pytest.raises(InputError, match="sentences can be made in en, zh, not in 'tlh'"):
+        stream(language="tlh")
 
 
 def test_voices_differ_and_more_voices_begin_with_the_same() -> None:
@@ -58,6 +83,17 @@ def test_voices_differ_and_more_voices_begin_with_the_same() -> None:
     assert make_voices(5, seed=1) != voices[:5]
     with pytest.raises(InputError, match="0 voices cannot speak"):
         make_voices(0)
+    with pytest.raises(InputError, match="in the languages en, zh; 'tlh' was given"):
+        make_voices(2, languages=["en", "tlh"])
+    with pytest.raises(InputError, match="none was given"):
+        make_voices(2, languages=[])
+
+
+def test_voices_of_two_languages_are_women_and_men_of_both() -> None:
+    voices = make_voices(8, languages=["en", "zh"])
+    assert [voice.language for voice in voices] == ["en", "en", "zh", "zh"] * 2
+    assert {voice.voice.partition("+")[0] for voice in voices if voice.language == "zh"} == {"cmn"}
+    assert [voice.voice.partition("+")[2][0] for voice in voices] == ["f", "m"] * 4
 
 
 @pytest.fixture
@@ -80,7 +116,8 @@ def test_a_synthesised_corpus_is_a_folder_that_the_importer_reads(tmp_path: Path
     assert {(i.id, i.text, i.speaker, i.seconds) for i in plain.utterances} == {
         (i.id, i.text, i.speaker, i.seconds) for i in made
     }
-    assert {item.id.rsplit("-", 1)[1] for item in made} == {"statement", "question", "exclamation", "list"}
+    assert [item.kind for item in made[:4]] == ["statement", "question", "exclamation", "list"]
+    assert all(item.id.endswith(f"-{item.kind}") for item in made)
     wave, rate = read_wave(Path(made[0].audio))
     assert rate == 24000
     assert np.abs(wave[:2000]).max() < 0.02 < np.abs(wave).max()
@@ -106,6 +143,16 @@ def test_pitch_rate_and_voice_are_heard() -> None:
     for other in (spoken(pitch=90), spoken(range=99), spoken(voice="en-us+m3")):
         size = min(len(other), len(usual))
         assert np.abs(other[:size] - usual[:size]).max() > 0.05
+
+
+@pytest.mark.usefixtures("espeak")
+def test_mandarin_is_spoken(tmp_path: Path) -> None:
+    made = synthesise_corpus(tmp_path / "c", voices=make_voices(1, languages=["zh"]), sentences_per_voice=2)
+    assert {item.language for item in made} == {"zh"}
+    for item in made:
+        # A synthesiser that does not know the script spells each character's name and takes seconds for it.
+        assert item.text is not None
+        assert 0.12 < item.seconds / len(item.text) < 0.6
 
 
 @pytest.mark.usefixtures("espeak")

@@ -21,7 +21,7 @@ from cosytune.errors import InputError
 from cosytune.files import write_bytes
 from cosytune.units import samples_of_seconds, seconds_of_samples
 
-__all__ = ["WaveInfo", "encode_wave", "read_wave", "wave_info", "write_wave"]
+__all__ = ["WaveInfo", "encode_wave", "read_channels", "read_wave", "wave_blocks", "wave_info", "write_wave"]
 
 FORMATS = {
     "wav": ("WAV", "PCM_16"),
@@ -100,17 +100,48 @@ def read_wave(
         InputError: the file is missing, a folder, empty, cut off, damaged, not audio, holds non-finite samples, or
             does not have the part asked for.
     """
-    with _opened(path) as recording:
-        rate = recording.sound.samplerate
-        first, last = _span(path, recording, start, end)
-        wave = _read_span(path, recording, first, last)
-    if not np.isfinite(wave).all():
-        raise InputError(
-            f"{path} holds samples that are not numbers (NaN or infinity): export the recording again, or leave it out"
-        )
+    channels, rate = read_channels(path, start, end)
+    wave = channels[:, 0] if channels.shape[1] == 1 else channels.mean(axis=1)
     if sample_rate is None:
         return wave, rate
     return resample(wave, rate, sample_rate), sample_rate
+
+
+def read_channels(path: Path, start: float = 0.0, end: float | None = None) -> tuple[np.ndarray, int]:
+    """Read a recording, or a part of it, with its channels apart [N, channels] float32; arguments as in `read_wave`.
+
+    Raises:
+        InputError: as `read_wave`.
+    """
+    with _opened(path) as recording:
+        first, last = _span(path, recording, start, end)
+        (channels,) = _read_blocks(path, recording, first, last, last - first)
+        return _finite(path, channels), recording.sound.samplerate
+
+
+def wave_blocks(
+    path: Path, seconds: float = 30.0, start: float = 0.0, end: float | None = None
+) -> Iterator[tuple[np.ndarray, int]]:
+    """Read a recording of any length block by block, as one channel; the file is opened once.
+
+    Args:
+        path: as in `read_wave`.
+        seconds: length of a block; the last one may be shorter.
+        start: seconds to begin at.
+        end: seconds to stop at; None is the end of the recording.
+
+    Yields:
+        The mean of the channels [N] float32 and the rate in Hz; joined, the blocks are what `read_wave` gives.
+
+    Raises:
+        InputError: as `read_wave`.
+    """
+    with _opened(path) as recording:
+        rate = recording.sound.samplerate
+        first, last = _span(path, recording, start, end)
+        step = max(1, samples_of_seconds(seconds, rate))
+        for block in _read_blocks(path, recording, first, last, step):
+            yield _finite(path, block).mean(axis=1), rate
 
 
 def encode_wave(wave: np.ndarray, sample_rate: int, format: str) -> bytes:
@@ -246,22 +277,37 @@ def _span(path: Path, recording: _Recording, start: float, end: float | None) ->
     return first, last
 
 
-def _read_span(path: Path, recording: _Recording, first: int, last: int) -> np.ndarray:
-    """Samples `first` to `last`, channels averaged, [N] float32."""
+def _read_blocks(path: Path, recording: _Recording, first: int, last: int, step: int) -> Iterator[np.ndarray]:
+    """Samples `first` to `last` in blocks [N <= step, channels] float32, at least one."""
     sound = recording.sound
-    begin = max(0, first - samples_of_seconds(PRE_ROLL, sound.samplerate))
+    skipped = min(first, samples_of_seconds(PRE_ROLL, sound.samplerate))
+    position = first
     try:
-        if begin:
-            sound.seek(begin)
-        block = sound.read(last - begin, dtype="float32", always_2d=True)
+        if first:
+            sound.seek(first - skipped)
+        while position < last:
+            wanted = min(step, last - position)
+            block = sound.read(skipped + wanted, dtype="float32", always_2d=True)[skipped:]
+            position += len(block)
+            if len(block) < wanted and (last - position > recording.missing_allowed or position == first):
+                raise _cut_off(path)
+            if len(block):
+                yield np.ascontiguousarray(block)
+            if len(block) < wanted:
+                return
+            skipped = 0
     except soundfile.LibsndfileError as error:
         raise InputError(
             f"{path} is damaged or cut off ({error.error_string.strip()}): copy or export it again, or leave it out"
         ) from error
-    if len(block) < last - begin - recording.missing_allowed or len(block) <= first - begin:
-        raise _cut_off(path)
-    part = block[first - begin :]
-    return np.ascontiguousarray(part[:, 0] if part.shape[1] == 1 else part.mean(axis=1))
+
+
+def _finite(path: Path, samples: np.ndarray) -> np.ndarray:
+    if not np.isfinite(samples).all():
+        raise InputError(
+            f"{path} holds samples that are not numbers (NaN or infinity): export the recording again, or leave it out"
+        )
+    return samples
 
 
 def _cut_off(path: Path) -> InputError:

@@ -23,6 +23,9 @@ def prepare(
     validation: float = typer.Option(0.1, "--validation", min=0.0, max=0.5, help="Share of validation sentences."),
     test: float = typer.Option(0.1, "--test", min=0.0, max=0.5, help="Share of test sentences."),
     seed: int = typer.Option(0, "--seed", min=0, help="Of the split."),
+    workers: int = typer.Option(None, "--workers", min=1, help="Processes; one per core without it."),
+    engine: str = typer.Option("local", "--engine", help="local, or ray for a cluster (extra: cluster)."),
+    ray_address: str = typer.Option(None, "--ray-address", help="Of a running Ray cluster; else RAY_ADDRESS."),
     as_json: bool = JSON,
 ) -> None:
     """Write manifest, ledger and splits (and features); no clip is dropped without a line in the ledger."""
@@ -36,7 +39,14 @@ def prepare(
         from cosytune.training.features import corpus_features
 
         with progress() as bars:
-            store = corpus_features(corpus, read_model(model), bars)
+            store = corpus_features(
+                corpus,
+                read_model(model),
+                bars,
+                engine=engine,  # type: ignore[arg-type]
+                workers=workers,
+                address=ray_address,
+            )
         lines.append(f"features: {store.ledger.summary()}")
     sides = corpus.info["sides"]
     lines.append(f"{output}: " + ", ".join(f"{count} {side}" for side, count in sides.items()))
@@ -48,13 +58,26 @@ def synth(
     output: Path = typer.Argument(..., help="Folder to fill with speech synthesised by espeak-ng."),
     voices: int = typer.Option(8, "--voices", min=1, help="Different voices."),
     minutes: float = typer.Option(10.0, "--minutes", min=0.1, help="Minutes of speech in all."),
+    language: list[str] = typer.Option(["en"], "--language", help="en or zh; given twice, the voices share them."),
+    sample_rate: int = typer.Option(22_050, "--sample-rate", min=8_000, max=48_000, help="Hz to write."),
     seed: int = typer.Option(0, "--seed", min=0, help="The same seed gives the same corpus."),
     as_json: bool = JSON,
 ) -> None:
     """Make a corpus of many synthetic voices, for demos and tests."""
-    from cosytune.data.synthesised import synthesise_corpus
+    from cosytune.cli.output import progress
+    from cosytune.data.synthesised import make_voices, synthesise_corpus
 
-    clips = synthesise_corpus(output, voices=voices, minutes_per_voice=minutes / voices, seed=seed)
+    speakers = make_voices(voices, seed=seed, languages=language)
+    with progress() as bars:
+        bars.start("voices", voices)
+        clips = synthesise_corpus(
+            output,
+            voices=speakers,
+            minutes_per_voice=minutes / voices,
+            seed=seed,
+            sample_rate=sample_rate,
+            progress=lambda done, _: bars.move("voices", done),
+        )
     seconds = sum(clip.seconds for clip in clips)
     print_result(
         {"folder": str(output), "clips": len(clips), "seconds": round(seconds, 1)},

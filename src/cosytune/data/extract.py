@@ -1,10 +1,12 @@
-"""Turning the clips of a corpus into features, shard by shard, so that no work is ever done twice."""
+"""Turning the clips of a corpus into features, many at once, so that no work is ever done twice."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,278 +14,283 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cosytune.audio.files import read_wave
-from cosytune.audio.resample import resample
+from cosytune.data.clip_features import ClipBatch, Outcome, extract_batch
 from cosytune.data.corpus import Corpus, read_json
-from cosytune.data.features import FEATURES_MARKER, Extractors, FeatureStore, read_shard_note, write_shard
-from cosytune.data.manifest import Utterance
-from cosytune.data.results import Ledger, LedgerLine
-from cosytune.data.splits import Side
-from cosytune.errors import CosytuneError, DataError
-from cosytune.files import hash_file, hash_json, lock, write_json
-from cosytune.units import FEATURE_SAMPLE_RATE
+from cosytune.data.engine import Engine, open_engine
+from cosytune.data.feature_index import FeatureIndex, IndexedClip, IndexWriter
+from cosytune.data.feature_shards import (
+    Cells,
+    Donors,
+    clip_address,
+    read_shard_note,
+    shard_count,
+    shard_of,
+    shard_path,
+    shard_table,
+    write_shard,
+)
+from cosytune.data.features import FEATURES_MARKER, Extractors, FeatureStore
+from cosytune.data.pace import Clock, Progress
+from cosytune.data.results import LedgerLine, write_ledger
+from cosytune.errors import DataError
+from cosytune.files import hash_json, lock, write_json
 
-__all__ = ["Progress", "extract_features"]
+__all__ = ["extract_features"]
 
-Progress = Callable[[int, int], None]
-"""Called with the number of clips done and the number of all clips."""
-
-_FORMAT = 1
+_FORMAT = 2
+_KILLED = "killed its process: most often for want of memory"
 
 
 def extract_features(
     corpus: Corpus,
     extractors: Extractors,
     *,
+    engine: Engine | None = None,
     progress: Progress | None = None,
-    shard_size: int = 200,
+    shard_size: int = 256,
     batch_seconds: float = 120.0,
 ) -> FeatureStore:
-    """Make the features of all utterances, shard by shard.
+    """Make the features of all utterances.
 
-    A finished shard is not made again unless its utterances, their recordings or the extractors changed. A clip that
-    cannot be read, or that an extractor refuses with an error of ours or a ValueError, is dropped with a line in the
-    store's ledger; any other error of an extractor is a fault of the program and stops the job.
+    What was made before is not made again: not after a crash, not for the clips that were there when others are added,
+    and not in the columns whose extractor did not change. A clip that cannot be read, that an extractor refuses, or
+    that kills its process twice is dropped with a line in the store's ledger. Shards do not depend on the engine.
 
     Args:
         corpus: what to extract from.
         extractors: the frozen models as functions.
-        progress: called after each batch.
-        shard_size: utterances of a shard.
+        engine: where the work is done; None is this process.
+        progress: told how far the job is.
+        shard_size: utterances of a shard, at most, on average.
         batch_seconds: longest clip times number of clips given to an extractor at once, at most.
 
     Raises:
         DataError: no clip is left.
     """
     folder = corpus.features_folder(extractors.hash)
+    count = shard_count(len(corpus), shard_size)
+    marker = _marker(corpus, extractors, count)
     # Two runs on one corpus share its features: the later one waits, and then finds them made.
     with lock(folder / ".lock", wait=True):
-        return _extract_all(corpus, extractors, folder, progress, shard_size, batch_seconds)
+        clock = Clock(progress, len(corpus))
+        if _is_finished(folder, marker):
+            # Nothing is touched: another run may be reading these features.
+            clock.add(len(corpus))
+        else:
+            (folder / FEATURES_MARKER).unlink(missing_ok=True)
+            with nullcontext(engine) if engine is not None else open_engine("local", 1) as at_work:
+                kept = _Job(corpus, extractors, at_work, folder, count, batch_seconds, clock).run()
+            write_json(folder / FEATURES_MARKER, {**marker, "clips": kept})
+        return FeatureStore(folder, extractors=extractors.hash, pace=clock.pace)
 
 
-def _extract_all(
-    corpus: Corpus,
-    extractors: Extractors,
-    folder: Path,
-    progress: Progress | None,
-    shard_size: int,
-    batch_seconds: float,
-) -> FeatureStore:
-    utterances = corpus.utterances()
-    groups = {
-        f"shard-{begin // shard_size:05d}.parquet": utterances[begin : begin + shard_size]
-        for begin in range(0, len(utterances), shard_size)
+def _marker(corpus: Corpus, extractors: Extractors, count: int) -> dict[str, Any]:
+    speakers = ["spk_embedding"] if extractors.embedding is not None else []
+    return {
+        "format": _FORMAT,
+        "extractors": extractors.hash,
+        "hashes": extractors.column_hashes,
+        "columns": [*extractors.columns, *speakers],
+        "frames_per_token": extractors.frames_per_token,
+        "corpus": corpus.hash,
+        "shards": count,
     }
-    names, keys = list(groups), [_shard_key(corpus, extractors, group) for group in groups.values()]
-    columns = [*extractors.columns, *(["spk_embedding"] if extractors.embedding is not None else [])]
-    marker = {"format": _FORMAT, "extractors": extractors.hash, "corpus": corpus.hash, "columns": columns}
-    marker["shards"] = names
-    if _is_finished(folder, marker, keys):
-        # The marker is not touched: another run may be reading these features.
-        if progress is not None:
-            progress(len(utterances), len(utterances))
-        return FeatureStore(folder, extractors=extractors.hash)
-    (folder / FEATURES_MARKER).unlink(missing_ok=True)
-    for begin, (name, group), key in zip(range(0, len(utterances), shard_size), groups.items(), keys, strict=True):
-        if read_shard_note(folder / name).get("key") != key:
-            done = _Count(progress, begin, len(utterances))
-            rows, dropped = _extract_group(corpus, extractors, group, batch_seconds, done)
-            write_shard(folder / name, _table(rows, extractors), {"key": key, "dropped": dropped})
-        elif progress is not None:
-            progress(begin + len(group), len(utterances))
-    for stale in set(folder.glob("shard-*.parquet")) - {folder / name for name in names}:
-        stale.unlink()
-    ledger = _account(folder, names, utterances)
-    if not ledger.kept:
-        raise DataError(f"no clip of {corpus.path} could be turned into features: {ledger.summary()}")
-    if extractors.embedding is not None:
-        _add_speaker_vectors(folder, names, corpus.splits)
-    ledger.write(folder / "ledger.jsonl")
-    write_json(folder / FEATURES_MARKER, marker)
-    return FeatureStore(folder, extractors=extractors.hash)
 
 
-def _is_finished(folder: Path, marker: dict[str, Any], keys: list[str]) -> bool:
-    """Whether the folder holds exactly these features: the same marker, and every shard whole and of the same clips."""
+def _is_finished(folder: Path, marker: Mapping[str, Any]) -> bool:
+    """Whether the folder holds exactly these features: the same marker, and every shard as long as it was written."""
     try:
         known = read_json(folder / FEATURES_MARKER)
-    except DataError:
+        if {**marker, "clips": known.get("clips")} != known:
+            return False
+        sizes = FeatureIndex(folder).shard_bytes()
+        paths = [shard_path(folder, number, marker["shards"]) for number in range(marker["shards"])]
+        return sizes == [path.stat().st_size for path in paths]
+    except (DataError, OSError, AttributeError):
         return False
-    return known == marker and [read_shard_note(folder / name).get("key") for name in marker["shards"]] == keys
 
 
 @dataclass
-class _Count:
-    """How far the job is, told to `progress`."""
+class _Shard:
+    """A shard in the making: what is there of its clips by content address, and how many batches are out."""
 
-    progress: Progress | None
-    done: int
-    total: int
+    number: int
+    clips: list[IndexedClip]
+    key: str
+    cells: dict[str, Cells]
+    reasons: dict[str, str] = field(default_factory=dict)
+    batches_out: int = 0
 
-    def add(self, clips: int) -> None:
-        self.done += clips
-        if self.progress is not None:
-            self.progress(self.done, self.total)
-
-
-@dataclass(frozen=True)
-class _Clip:
-    """A loaded recording: waves [N] at 16 kHz and at the model's rate, whichever the extractors need."""
-
-    utterance: Utterance
-    audio_hash: str
-    low: np.ndarray | None
-    high: np.ndarray | None
-
-
-def _shard_key(corpus: Corpus, extractors: Extractors, group: Sequence[Utterance]) -> str:
-    clips = [
-        [item.id, corpus.audio_hashes[item.audio], item.start, item.end, item.text, item.speaker] for item in group
-    ]
-    made_by = [extractors.hash, extractors.sample_rate, extractors.frames_per_token, list(extractors.columns)]
-    return hash_json([_FORMAT, made_by, clips])
-
-
-def _extract_group(
-    corpus: Corpus, extractors: Extractors, group: Sequence[Utterance], batch_seconds: float, done: _Count
-) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Rows of one shard in manifest order, and the reason of each clip that was dropped."""
-    rows: dict[str, dict[str, Any]] = {}
-    dropped: dict[str, str] = {}
-    for batch in _by_length(group, batch_seconds):
-        clips: list[_Clip] = []
-        for utterance in batch:
-            try:
-                clips.append(_load(utterance, corpus.audio_hashes[utterance.audio], extractors))
-            except (CosytuneError, OSError) as error:
-                dropped[utterance.id] = f"unreadable: {error}"
-        for clip, outcome in zip(clips, _extract(extractors, clips), strict=True):
+    def take(self, batch: ClipBatch, outcomes: Iterable[Outcome]) -> None:
+        for clip, outcome in zip(batch.clips, outcomes, strict=True):
             if isinstance(outcome, str):
-                dropped[clip.utterance.id] = outcome
+                self.reasons[clip.clip] = outcome
             else:
-                rows[clip.utterance.id] = outcome
-        done.add(len(batch))
-    return [rows[item.id] for item in group if item.id in rows], dropped
+                self.cells[clip.clip] |= outcome
+
+    @property
+    def dropped(self) -> dict[str, str]:
+        """Reasons by id: two utterances may be one clip."""
+        return {clip.utterance.id: self.reasons[clip.clip] for clip in self.clips if clip.clip in self.reasons}
 
 
-def _by_length(group: Sequence[Utterance], batch_seconds: float) -> Iterator[list[Utterance]]:
+@dataclass
+class _Job:
+    """One extraction. Batches of several shards are out at once; a shard is written when its last one is back."""
+
+    corpus: Corpus
+    extractors: Extractors
+    engine: Engine
+    folder: Path
+    count: int
+    batch_seconds: float
+    clock: Clock
+
+    def run(self) -> int:
+        """Make all shards, then what spans them; returns the number of clips that have features."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.donors = Donors(self.folder, self.extractors.column_hashes)
+        self.index = IndexWriter(self.folder, self._placed())
+        try:
+            self._make_shards()
+            ledger = write_ledger(self.folder / "ledger.jsonl", self._lines(), len(self.corpus))
+            if not ledger.usable:
+                raise DataError(f"no clip of {self.corpus.path} could be turned into features: {ledger.summary()}")
+            paths = [shard_path(self.folder, number, self.count) for number in range(self.count)]
+            speakers = self._add_speaker_vectors(paths) if self.extractors.embedding is not None else {}
+            for stale in set(self.folder.glob("shard-*.parquet")) - set(paths):
+                stale.unlink()
+            self.index.finish((path.stat().st_size for path in paths), speakers)
+        except BaseException:
+            self.index.discard()
+            raise
+        return ledger.usable
+
+    def _placed(self) -> Iterator[tuple[IndexedClip, int]]:
+        items = zip(self.corpus.stream(), self.corpus.sides(), strict=True)
+        for ordinal, (utterance, (_, side)) in enumerate(items):
+            audio_hash = self.corpus.audio_hash(utterance.audio)
+            clip = clip_address(audio_hash, utterance.start, utterance.end)
+            yield IndexedClip(ordinal, utterance, audio_hash, clip, side), shard_of(clip, self.count)
+
+    def _make_shards(self) -> None:
+        out: deque[tuple[_Shard, ClipBatch]] = deque()
+        function: Callable[[ClipBatch], list[Outcome] | None] = partial(extract_batch, self.extractors)
+        for outcomes in self.engine.map(function, self._batches(out), lost=lambda _: None):
+            shard, batch = out.popleft()
+            shard.take(batch, self._one_by_one(function, batch) if outcomes is None else outcomes)
+            shard.batches_out -= 1
+            self.clock.add(len(batch.clips), batch.seconds)
+            if not shard.batches_out:
+                self._write(shard)
+
+    def _batches(self, out: deque[tuple[_Shard, ClipBatch]]) -> Iterator[ClipBatch]:
+        """The batches of all shards; shards that need none are settled on the way."""
+        columns = self.extractors.columns
+        for number in range(self.count):
+            clips = self.index.clips(number)
+            key = _shard_key(self.extractors, clips)
+            note = read_shard_note(shard_path(self.folder, number, self.count))
+            if note.get("key") == key:
+                self.index.settle(clips, note["dropped"])
+                self.clock.add(len(clips))
+                continue
+            shard = _Shard(number, clips, key, self.donors.cells(number, self.count, {clip.clip for clip in clips}))
+            batches = list(_by_length(_lacking(clips, shard.cells, columns), self.batch_seconds))
+            shard.batches_out = len(batches)
+            # Clips that are there, and second utterances of one clip, are in no batch.
+            self.clock.add(len(clips) - sum(len(batch.clips) for batch in batches))
+            if not batches:
+                self._write(shard)
+            for batch in batches:
+                out.append((shard, batch))
+                yield batch
+
+    def _one_by_one(self, function: Callable[[ClipBatch], list[Outcome] | None], batch: ClipBatch) -> list[Outcome]:
+        """A batch killed its process twice: find out which clip does."""
+        if len(batch.clips) == 1:
+            return [_KILLED]
+        found = self.engine.map(function, batch.singles(), lost=lambda _: None)
+        return [outcome for outcomes in found for outcome in outcomes or [_KILLED]]
+
+    def _write(self, shard: _Shard) -> None:
+        dropped = shard.dropped
+        kept = [clip for clip in shard.clips if clip.utterance.id not in dropped]
+        table = shard_table(kept, shard.cells, self.extractors.columns)
+        note = {"key": shard.key, "extractors": self.extractors.column_hashes, "dropped": dropped}
+        write_shard(shard_path(self.folder, shard.number, self.count), table, note)
+        self.index.settle(shard.clips, dropped)
+
+    def _lines(self) -> Iterator[LedgerLine]:
+        for item, reason in self.index.outcomes():
+            yield LedgerLine(item.id, item.audio, "dropped" if reason else "kept", reason or "", item.seconds)
+
+    def _add_speaker_vectors(self, paths: Sequence[Path]) -> dict[str, np.ndarray]:
+        """Give each row the mean direction of its speaker: vectors of length one, averaged over the train side.
+
+        The reference averages the raw vectors (specification 9.1), so that loud ones count more (10.6, Q13); the
+        networks use directions only.
+        """
+        sums: dict[str, np.ndarray] = {}
+        counts: dict[str, int] = {}
+        for number, path in enumerate(paths):
+            trained = {clip.utterance.id for clip in self.index.clips(number) if clip.side == "train"}
+            table = pq.read_table(path, columns=["utt", "spk", "utt_embedding"])
+            for identity, speaker, vector in zip(
+                *(table.column(name).to_pylist() for name in table.column_names), strict=True
+            ):
+                if identity in trained:
+                    raw = np.asarray(vector, np.float64)
+                    direction = raw / max(float(np.linalg.norm(raw)), 1e-12)
+                    sums[speaker] = sums[speaker] + direction if speaker in sums else direction
+                    counts[speaker] = counts.get(speaker, 0) + 1
+        means = {speaker: (sums[speaker] / counts[speaker]).astype(np.float32) for speaker in sorted(sums)}
+        for path in paths:
+            _set_speaker_vectors(path, means)
+        return means
+
+
+def _shard_key(extractors: Extractors, clips: Iterable[IndexedClip]) -> str:
+    rows = [[clip.utterance.id, clip.utterance.audio, clip.clip] for clip in clips]
+    said = [[clip.utterance.text, clip.utterance.speaker] for clip in clips]
+    return hash_json([_FORMAT, extractors.column_hashes, rows, said])
+
+
+def _lacking(
+    clips: Iterable[IndexedClip], cells: Mapping[str, Cells], columns: Sequence[str]
+) -> dict[tuple[str, ...], dict[str, IndexedClip]]:
+    """Clips that are not whole, each once, under the columns that they lack."""
+    groups: dict[tuple[str, ...], dict[str, IndexedClip]] = {}
+    for clip in clips:
+        lacks = tuple(column for column in columns if column not in cells[clip.clip])
+        if lacks:
+            groups.setdefault(lacks, {})[clip.clip] = clip
+    return groups
+
+
+def _by_length(
+    groups: Mapping[tuple[str, ...], Mapping[str, IndexedClip]], batch_seconds: float
+) -> Iterator[ClipBatch]:
     """Batches of clips of similar length, so that little is padded."""
-    batch: list[Utterance] = []
-    for utterance in sorted(group, key=lambda item: (item.seconds, item.id)):
-        if batch and utterance.seconds * (len(batch) + 1) > batch_seconds:
-            yield batch
-            batch = []
-        batch.append(utterance)
-    if batch:
-        yield batch
+    for columns, clips in sorted(groups.items()):
+        batch: list[IndexedClip] = []
+        for clip in sorted(clips.values(), key=lambda clip: (clip.utterance.seconds, clip.clip)):
+            if batch and clip.utterance.seconds * (len(batch) + 1) > batch_seconds:
+                yield ClipBatch(tuple(batch), columns)
+                batch = []
+            batch.append(clip)
+        yield ClipBatch(tuple(batch), columns)
 
 
-def _load(utterance: Utterance, audio_hash: str, extractors: Extractors) -> _Clip:
-    path = Path(utterance.audio)
-    state = path.stat()
-    if _hash(path, state.st_size, state.st_mtime_ns) != audio_hash:
-        raise DataError(f"{path} has changed since the corpus was prepared; prepare it again")
-    wave, rate = read_wave(path, start=utterance.start or 0.0, end=utterance.end)
-    needs_low = extractors.tokens is not None or extractors.embedding is not None
-    low = resample(wave, rate, FEATURE_SAMPLE_RATE) if needs_low else None
-    high = resample(wave, rate, extractors.sample_rate) if extractors.mel is not None else None
-    return _Clip(utterance, audio_hash, low, high)
-
-
-@lru_cache(maxsize=256)
-def _hash(path: Path, size: int, changed: int) -> str:
-    """`hash_file`, once for the many utterances that one long recording may hold; size and time tell of a change."""
-    return hash_file(path)
-
-
-def _extract(extractors: Extractors, clips: list[_Clip]) -> list[dict[str, Any] | str]:
-    """A row for each clip, or the reason why there is none; a batch that is refused is tried clip by clip."""
-    if not clips:
-        return []
-    low = [clip.low for clip in clips if clip.low is not None]
-    try:
-        tokens = extractors.tokens(low) if extractors.tokens is not None else [None] * len(clips)
-        vectors = extractors.embedding(low) if extractors.embedding is not None else [None] * len(clips)
-        mels = [extractors.mel(clip.high) if extractors.mel and clip.high is not None else None for clip in clips]
-    except (CosytuneError, ValueError) as error:
-        if len(clips) == 1:
-            return [f"refused by an extractor: {error}"]
-        return [outcome for clip in clips for outcome in _extract(extractors, [clip])]
-    return [_row(extractors, *one) for one in zip(clips, tokens, vectors, mels, strict=True)]
-
-
-def _row(
-    extractors: Extractors, clip: _Clip, tokens: np.ndarray | None, vector: np.ndarray | None, mel: np.ndarray | None
-) -> dict[str, Any] | str:
-    ratio = extractors.frames_per_token
-    if tokens is not None and mel is not None and ratio is not None and float(ratio).is_integer():
-        # Offline tokens and mel frames round differently (specification 9.3): keep what both have.
-        pairs = min(len(tokens), mel.shape[1] // int(ratio))
-        tokens, mel = tokens[:pairs], mel[:, : pairs * int(ratio)]
-    if tokens is not None and len(tokens) == 0:
-        return "no speech tokens: the recording is too short for the tokenizer"
-    if any(part is not None and not np.isfinite(part).all() for part in (vector, mel)):
-        return "not finite: an extractor made numbers that are none"
-    utterance = clip.utterance
-    row: dict[str, Any] = {"utt": utterance.id, "wav": utterance.audio, "text": utterance.text}
-    row |= {"spk": utterance.speaker, "audio_hash": clip.audio_hash}
-    if tokens is not None:
-        row["speech_token"] = np.asarray(tokens, np.int32)
-    if vector is not None:
-        row["utt_embedding"] = np.asarray(vector, np.float32)
-    if mel is not None:
-        row["mel"] = np.ascontiguousarray(mel, np.float32).tobytes()
-        row["mel_shape"] = list(mel.shape)
-    return row
-
-
-def _table(rows: list[dict[str, Any]], extractors: Extractors) -> pa.Table:
-    columns = [(name, pa.string()) for name in ("utt", "wav", "text", "spk", "audio_hash")]
-    if extractors.tokens is not None:
-        columns.append(("speech_token", pa.list_(pa.int32())))
-    if extractors.embedding is not None:
-        columns.append(("utt_embedding", pa.list_(pa.float32())))
-    if extractors.mel is not None:
-        columns += [("mel", pa.binary()), ("mel_shape", pa.list_(pa.int32()))]
-    return pa.Table.from_pylist(rows, schema=pa.schema(columns))
-
-
-def _account(folder: Path, names: Iterable[str], utterances: Sequence[Utterance]) -> Ledger:
-    dropped: dict[str, str] = {}
-    for name in names:
-        dropped |= read_shard_note(folder / name)["dropped"]
-    lines = tuple(
-        LedgerLine(item.id, item.audio, "dropped" if item.id in dropped else "kept", dropped.get(item.id, ""))
-        for item in utterances
-    )
-    return Ledger(lines, len(utterances))
-
-
-def _add_speaker_vectors(folder: Path, names: list[str], sides: dict[str, Side]) -> None:
-    """Give each row the mean direction of its speaker: vectors of length one, averaged over the train side.
-
-    The reference averages the raw vectors (specification 9.1), so that loud ones count more (10.6, Q13); the networks
-    use directions only.
-    """
-    sums: dict[str, np.ndarray] = {}
-    counts: dict[str, int] = {}
-    for name in names:
-        table = pq.read_table(folder / name, columns=["utt", "spk", "utt_embedding"])
-        for identity, speaker, vector in zip(*(table.column(c).to_pylist() for c in table.column_names), strict=True):
-            if sides[identity] == "train":
-                raw = np.asarray(vector, np.float64)
-                direction = raw / max(float(np.linalg.norm(raw)), 1e-12)
-                sums[speaker] = sums[speaker] + direction if speaker in sums else direction
-                counts[speaker] = counts.get(speaker, 0) + 1
-    means = {speaker: (sums[speaker] / counts[speaker]).astype(np.float32).tolist() for speaker in sorted(sums)}
-    mark = hash_json(means)
-    for name in names:
-        note = read_shard_note(folder / name)
-        if note.get("speakers") == mark:
-            continue
-        table = pq.read_table(folder / name)
-        if "spk_embedding" in table.column_names:
-            table = table.drop_columns(["spk_embedding"])
-        vectors = [means.get(speaker) for speaker in table.column("spk").to_pylist()]
-        table = table.append_column("spk_embedding", pa.array(vectors, pa.list_(pa.float32())))
-        write_shard(folder / name, table, {**note, "speakers": mark})
+def _set_speaker_vectors(path: Path, means: Mapping[str, np.ndarray]) -> None:
+    """Write the column `spk_embedding` of a shard, unless it holds these vectors already."""
+    speakers = pq.read_table(path, columns=["spk"]).column("spk").to_pylist()
+    mark = hash_json({name: means[name].tolist() for name in sorted(set(speakers)) if name in means})
+    note = read_shard_note(path)
+    if note.get("speakers") == mark:
+        return
+    table = pq.read_table(path)
+    if "spk_embedding" in table.column_names:
+        table = table.drop_columns(["spk_embedding"])
+    vectors = pa.array([means.get(speaker) for speaker in speakers], pa.list_(pa.float32()))
+    write_shard(path, table.append_column("spk_embedding", vectors), {**note, "speakers": mark})

@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from cosytune.errors import DataError
-from cosytune.files import write_json_lines
+from cosytune.files import json_line, writing
 
-__all__ = ["Utterance", "read_manifest", "write_manifest"]
+__all__ = ["Utterance", "manifest_line", "read_manifest", "write_manifest"]
 
 _REQUIRED = ("id", "audio", "speaker", "language")
-_STRINGS = (*_REQUIRED, "text", "instruct")
+_STRINGS = (*_REQUIRED, "text", "instruct", "transcribed_by", "kind")
 _NUMBERS = ("start", "end", "seconds")
 
 
@@ -33,6 +33,8 @@ class Utterance:
         start: second of `audio` where the utterance begins, if it is not the beginning.
         end: second of `audio` where the utterance ends, if it is not the end.
         seconds: duration of the utterance; 0 means not measured yet.
+        transcribed_by: name of the recogniser that wrote `text`, or None where a person did or there is no text.
+        kind: type of the sentence, such as "question" or "list", where somebody labelled it.
     """
 
     id: str
@@ -44,6 +46,8 @@ class Utterance:
     start: float | None = None
     end: float | None = None
     seconds: float = 0.0
+    transcribed_by: str | None = None
+    kind: str | None = None
 
 
 _FIELDS = tuple(field.name for field in fields(Utterance))
@@ -66,10 +70,16 @@ def read_manifest(path: Path) -> Iterator[Utterance]:
 
 
 def write_manifest(path: Path, utterances: Iterable[Utterance]) -> None:
-    """Write a manifest in one piece; fields without a value are left out."""
-    write_json_lines(
-        path, ({name: value for name, value in asdict(item).items() if value is not None} for item in utterances)
-    )
+    """Write a manifest utterance by utterance, in one piece for readers; fields without a value are left out."""
+    with writing(path) as out:
+        for item in utterances:
+            out.write(manifest_line(item))
+
+
+def manifest_line(utterance: Utterance) -> bytes:
+    """The line of one utterance; fields without a value are left out."""
+    values = ((name, getattr(utterance, name)) for name in _FIELDS)
+    return json_line({name: value for name, value in values if value is not None})
 
 
 def _utterance(line: str, where: str, folder: Path) -> Utterance:

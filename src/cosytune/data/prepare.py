@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cosytune.data.corpus import MARKER, Corpus, read_json, write_corpus
+from cosytune.data.corpus import MARKER, Contents, Corpus, read_json, read_sides, write_corpus
 from cosytune.data.extract import Progress, extract_features
 from cosytune.data.importers import import_recordings, source_files
 from cosytune.data.splits import Side, make_splits
@@ -14,7 +14,18 @@ from cosytune.files import hash_file
 
 __all__ = ["Progress", "extract_features", "prepare_corpus"]
 
-_CORPUS_FILES = frozenset({MARKER, "manifest.jsonl", "ledger.jsonl", "splits.json", "source.json", "features"})
+_CORPUS_FILES = frozenset(
+    {
+        MARKER,
+        "manifest.jsonl",
+        "sides.jsonl",
+        "recordings.jsonl",
+        "ledger.jsonl",
+        "splits.json",
+        "source.json",
+        "features",
+    }
+)
 
 
 def prepare_corpus(
@@ -63,8 +74,17 @@ def prepare_corpus(
     keep = _earlier_sides(corpus, split_settings)
     splits = make_splits(imported.utterances, validation=validation, test=test, seed=seed, keep=keep)
     audio = {path: hash_file(Path(path)) for path in sorted({item.audio for item in imported.utterances})}
-    source = {**listing, "layout": imported.layout, "audio": audio}
-    return write_corpus(corpus, imported.utterances, imported.ledger, splits, split_settings, source)
+    contents = Contents(
+        utterances=[(item, splits[item.id], audio[item.audio]) for item in imported.utterances],
+        recordings=audio.items(),
+        lines=imported.ledger.lines,
+        seen=imported.ledger.seen,
+        notes=imported.ledger.notes,
+        between=0.0,
+        splits=split_settings,
+        source={**listing, "layout": imported.layout},
+    )
+    return write_corpus(corpus, contents)
 
 
 def _check_target(folder: Path, corpus: Path) -> None:
@@ -87,7 +107,8 @@ def _listing(folder: Path) -> dict[str, list[int]]:
 
 def _earlier_sides(corpus: Path, split_settings: dict[str, Any]) -> dict[str, Side]:
     """Sides of an earlier corpus drawn with the same settings; with others a new split is what was asked for."""
-    if not (corpus / "splits.json").is_file():
+    if not ((corpus / "splits.json").is_file() and (corpus / "sides.jsonl").is_file()):
         return {}
     stored = read_json(corpus / "splits.json")
-    return stored["sides"] if all(stored.get(name) == value for name, value in split_settings.items()) else {}
+    same = all(stored.get(name) == value for name, value in split_settings.items())
+    return dict(read_sides(corpus / "sides.jsonl")) if same else {}

@@ -17,7 +17,7 @@ import numpy as np
 from cosytune.audio.files import encode_wave
 from cosytune.audio.resample import resample
 from cosytune.data.manifest import Utterance, write_manifest
-from cosytune.data.sentences import stream
+from cosytune.data.sentences import Sentence, stream
 from cosytune.errors import DataError, InputError, MissingPackageError
 from cosytune.files import hash_json, write_folder
 from cosytune.units import samples_of_seconds, seconds_of_samples
@@ -75,7 +75,11 @@ _VARIANTS: tuple[str, ...] = (
     *("quincy", "rob", "robert", "victor"),
 )
 """Variants of espeak-ng that sound like people and say the same twice; women and men in turn at the beginning."""
-_ACCENTS = ("en-us", "en-gb-x-rp", "en-gb-scotland", "en-029", "en-us-nyc", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en")
+_ACCENTS = {
+    "en": ("en-us", "en-gb-x-rp", "en-gb-scotland", "en-029", "en-us-nyc", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en"),
+    "zh": ("cmn",),
+}
+"""Accents of espeak-ng by language, the commonest first."""
 
 # Numbers of espeak-ng's speak_lib.h.
 _SYNCHRONOUS = 2
@@ -107,26 +111,38 @@ class SynthVoice:
     language: str = "en"
 
 
-def make_voices(count: int, *, seed: int = 0) -> list[SynthVoice]:
+def make_voices(count: int, *, seed: int = 0, languages: Sequence[str] = ("en",)) -> list[SynthVoice]:
     """Draw voices that differ in variant, accent, pitch, range and rate; more voices begin with the same ones.
 
+    Args:
+        count: how many.
+        seed: another one draws others.
+        languages: of the voices, in turn, two voices each.
+
     Raises:
-        InputError: the count is not positive.
+        InputError: the count is not positive, a language without sentences, or none.
     """
     if count < 1:
         raise InputError(f"{count} voices cannot speak; ask for 1 or more")
+    unknown = [language for language in languages if language not in _ACCENTS]
+    if unknown or not languages:
+        given = repr(unknown[0]) if unknown else "none"
+        raise InputError(f"voices are synthesised in the languages {', '.join(_ACCENTS)}; {given} was given")
     rng = random.Random(f"voices {seed}")
     made = []
     for index in range(count):
         variant = _VARIANTS[index % len(_VARIANTS)]
+        language = languages[index // 2 % len(languages)]  # a woman and a man of each
+        common, *others = _ACCENTS[language]
         # Half the voices have the commonest accent: one that is heard once cannot be learned.
-        accent = _ACCENTS[0] if rng.random() < 0.5 else rng.choice(_ACCENTS[1:])
+        accent = common if rng.random() < 0.5 or not others else rng.choice(others)
         voice = SynthVoice(
             name=f"v{index:03d}-{variant.lower()}-{accent}",
             voice=f"{accent}+{variant}",
             pitch=rng.randint(30, 70),
             range=rng.randint(25, 75),
             rate=rng.randint(140, 200),
+            language=language,
         )
         made.append(voice)
     return made
@@ -147,7 +163,7 @@ def synthesise_corpus(
     """Write a corpus as a person would: a folder per speaker with a recording and a .txt each, and a manifest.jsonl.
 
     Everything follows from the arguments; a voice's clips do not depend on the other voices, and more sentences begin
-    with the same ones. The id of a clip ends in the kind of its sentence.
+    with the same ones. The manifest labels speaker, language and kind of sentence (`sentences.KINDS`).
 
     Args:
         folder: new or empty.
@@ -178,13 +194,14 @@ def synthesise_corpus(
             (partial / voice.name).mkdir()
             voice_seed = int(hash_json([seed, voice.name])[:8], 16)
             budget = float("inf") if minutes_per_voice is None else 60 * minutes_per_voice
-            for identity, text, wave in islice(_spoken(voice, voice_seed, pause), sentences_per_voice):
+            for identity, sentence, wave in islice(_spoken(voice, voice_seed, pause), sentences_per_voice):
                 wave = resample(wave, _ESPEAK_RATE, sample_rate)
                 path = partial / f"{identity}.{format}"
                 path.write_bytes(encode_wave(wave, sample_rate, format))
-                path.with_suffix(".txt").write_text(text + "\n", encoding="utf-8")
+                path.with_suffix(".txt").write_text(sentence.text + "\n", encoding="utf-8")
                 length = seconds_of_samples(len(wave), sample_rate)
-                clip = Utterance(identity, path.relative_to(partial).as_posix(), text, voice.name, voice.language)
+                audio = path.relative_to(partial).as_posix()
+                clip = Utterance(identity, audio, sentence.text, voice.name, voice.language, kind=sentence.kind)
                 utterances.append(replace(clip, seconds=round(length, 6)))
                 budget -= length
                 if budget <= 0:
@@ -229,13 +246,13 @@ def synthesise_texts(voice: SynthVoice, texts: Iterable[str]) -> Iterator[np.nda
             yield np.concatenate([*heard, np.zeros(0, np.int16)]).astype(np.float32) / 32768
 
 
-def _spoken(voice: SynthVoice, seed: int, pause: float) -> Iterator[tuple[str, str, np.ndarray]]:
-    """Id, text and wave of a voice's sentences, without end."""
+def _spoken(voice: SynthVoice, seed: int, pause: float) -> Iterator[tuple[str, Sentence, np.ndarray]]:
+    """Id, sentence and wave of what a voice says, without end."""
     silence = np.zeros(samples_of_seconds(pause, _ESPEAK_RATE), np.float32)
-    to_say, to_label = tee(stream(seed=seed))
+    to_say, to_label = tee(stream(seed=seed, language=voice.language))
     waves = synthesise_texts(voice, (sentence.text for sentence in to_say))
     for index, (wave, sentence) in enumerate(zip(waves, to_label, strict=False)):
-        yield f"{voice.name}/{index:05d}-{sentence.kind}", sentence.text, np.concatenate([silence, wave, silence])
+        yield f"{voice.name}/{index:05d}-{sentence.kind}", sentence, np.concatenate([silence, wave, silence])
 
 
 @contextmanager

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -13,7 +15,7 @@ from cosytune.audio.fbank import kaldi_fbank_batch, mean_normalised
 from cosytune.audio.mel import flow_mel
 from cosytune.audio.whisper import whisper_mel_batch
 from cosytune.errors import InputError, ModelError
-from cosytune.models.folder import Model
+from cosytune.models.folder import Model, read_front_ends
 from cosytune.models.onnx_front_ends import OnnxSpeakerEncoder, OnnxSpeechTokenizer
 from cosytune.models.speaker_encoder.model import SpeakerEncoder
 from cosytune.models.speech_tokenizer.model import SpeechTokenizer
@@ -57,11 +59,14 @@ class _OwnSpeakerEncoder:
 
 
 class FrontEnds:
-    """Speech tokenizer, speaker encoder and mel of one model, without gradients.
+    """Speech tokenizer, speaker encoder and mel of one model, without gradients; opened when they are first used.
+
+    Pickled, they are no more than the name of their folder: another process reads them from there, once.
 
     Attributes:
         sample_rate: Hz of the waves that `mel` takes; the other two take 16 kHz.
         hash: identity of everything extracted; features with another hash belong to another model.
+        hashes: identity of each kind of feature, by its column.
         frames_per_token: whole mel frames per token, or None where the ratio is not a whole number.
     """
 
@@ -69,24 +74,32 @@ class FrontEnds:
         """Take the networks of `model`, its own or the released ONNX ones.
 
         Raises:
-            ModelError: the model lacks its speech tokenizer or speaker encoder, or an ONNX file cannot be used.
+            ModelError: the model lacks its speech tokenizer or speaker encoder.
         """
-        self._tokenizer: _Tokens = (
-            OnnxSpeechTokenizer(model.onnx["speech_tokenizer"])
-            if "speech_tokenizer" in model.onnx
-            else _OwnSpeechTokenizer(model.part("speech_tokenizer"))
-        )
-        self._encoder: _Embedding = (
-            OnnxSpeakerEncoder(model.onnx["speaker_encoder"])
-            if "speaker_encoder" in model.onnx
-            else _OwnSpeakerEncoder(model.part("speaker_encoder"))
-        )
         self._model = model
         self.clock: Clock = model.clock
         self.sample_rate = model.clock.sample_rate
         self.hash = model.extractor_hash()
+        self.hashes = model.extractor_hashes()
         ratio = model.clock.frames_per_token
         self.frames_per_token = int(ratio) if ratio == int(ratio) else None
+
+    def __reduce__(self) -> tuple[Any, tuple[str, str]]:
+        if self._model.path is None:
+            raise ModelError(f"model {self._model.name} lies in no folder, so no other process can read it: save it")
+        return _front_ends_in, (str(self._model.path.absolute()), self.hash)
+
+    @cached_property
+    def _tokenizer(self) -> _Tokens:
+        if "speech_tokenizer" in self._model.onnx:
+            return OnnxSpeechTokenizer(self._model.onnx["speech_tokenizer"])
+        return _OwnSpeechTokenizer(self._model.part("speech_tokenizer"))
+
+    @cached_property
+    def _encoder(self) -> _Embedding:
+        if "speaker_encoder" in self._model.onnx:
+            return OnnxSpeakerEncoder(self._model.onnx["speaker_encoder"])
+        return _OwnSpeakerEncoder(self._model.part("speaker_encoder"))
 
     @torch.inference_mode()
     def tokens(self, waves: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -94,7 +107,8 @@ class FrontEnds:
 
         Raises:
             InputError: a wave is too short, or too long for a released tokenizer.
-            ModelError: the tokenizer does not belong to this model (other codes or another rate).
+            ModelError: the ONNX file cannot be used, or the tokenizer does not belong to this model (other codes or
+                another rate).
         """
         found = self._tokenizer.tokens(_tensors(waves))
         codebook = self._model.speech_codebook()
@@ -119,7 +133,7 @@ class FrontEnds:
 
         Raises:
             InputError: a wave is too short.
-            ModelError: the vectors have another width than the model's networks take.
+            ModelError: the ONNX file cannot be used, or the vectors have another width than the model's networks take.
         """
         found = self._encoder.embedding(_tensors(waves))
         width = self._model.speaker_width()
@@ -134,6 +148,15 @@ class FrontEnds:
     def mel(self, wave: np.ndarray) -> np.ndarray:
         """Log-mel float32 [M, F] of a wave [N] at the model's own rate."""
         return flow_mel(torch.from_numpy(wave)[None], self._model.mel)[0].numpy()
+
+
+@lru_cache(maxsize=2)
+def _front_ends_in(path: str, hash: str) -> FrontEnds:
+    """The front ends of a folder, read once for all batches that this process is given."""
+    front_ends = FrontEnds(read_front_ends(Path(path)))
+    if front_ends.hash != hash:
+        raise ModelError(f"the model in {path} was changed while it was at work; start again")
+    return front_ends
 
 
 def _tensors(waves: Sequence[np.ndarray]) -> list[Tensor]:

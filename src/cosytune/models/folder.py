@@ -11,11 +11,11 @@ from cosytune.errors import InputError, ModelError
 from cosytune.files import hash_file, hash_json, lock
 from cosytune.models import native, released
 from cosytune.models.agreement import check_agreement, check_voice
-from cosytune.models.model import Model, TokenizerFile
+from cosytune.models.model import FRONT_ENDS, Model, TokenizerFile
 from cosytune.models.native import write_model
 from cosytune.models.voices import Voice, check_name
 
-__all__ = ["Model", "TokenizerFile", "add_voice", "identity_of", "read_model", "write_model"]
+__all__ = ["Model", "TokenizerFile", "add_voice", "identity_of", "read_front_ends", "read_model", "write_model"]
 
 
 def read_model(path: Path | str, *, weights: bool = True) -> Model:
@@ -47,6 +47,21 @@ def read_model(path: Path | str, *, weights: bool = True) -> Model:
             f"(released CosyVoice 1) is there; found {found}"
         )
     check_agreement(model)
+    return model
+
+
+def read_front_ends(path: Path) -> Model:
+    """An outline of a model (see `read_model`) in which the front ends alone have their weights.
+
+    That is what it takes to analyse recordings, in the memory that it takes: each of many processes may hold one.
+
+    Raises:
+        ModelError: as `read_model`.
+    """
+    model = read_model(path, weights=False)
+    own = [name for name in FRONT_ENDS if name in model.parts]
+    if own:
+        model.parts |= native.read_parts(path, own)
     return model
 
 

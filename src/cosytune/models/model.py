@@ -110,13 +110,19 @@ class Model:
         Raises:
             ModelError: the model lacks a front end.
         """
-        return hash_json(
-            {
-                **{name: self._front_end_hash(name) for name in FRONT_ENDS},
-                "mel": vars(self.mel),
-                "clock": vars(self.clock),
-            }
-        )
+        return hash_json({**self.extractor_hashes(), "clock": vars(self.clock)})
+
+    def extractor_hashes(self) -> dict[str, str]:
+        """A hash for each kind of feature, by its column: what decides this one, and nothing else.
+
+        Raises:
+            ModelError: the model lacks a front end.
+        """
+        return {
+            "speech_token": self._front_end_hash("speech_tokenizer"),
+            "utt_embedding": self._front_end_hash("speaker_encoder"),
+            "mel": hash_json(vars(self.mel)),
+        }
 
     def _front_end_hash(self, name: str) -> str:
         if name not in self.onnx:

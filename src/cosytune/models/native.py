@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,16 @@ from cosytune.models.model import FRONT_ENDS, Model, TokenizerFile, hash_tensors
 from cosytune.models.voices import Voice, tensors_of, voices_of
 from cosytune.units import Clock
 
-__all__ = ["DESCRIPTION", "VOICES", "identity_of_native", "read_native", "read_voices", "write_model", "write_voices"]
+__all__ = [
+    "DESCRIPTION",
+    "VOICES",
+    "identity_of_native",
+    "read_native",
+    "read_parts",
+    "read_voices",
+    "write_model",
+    "write_voices",
+]
 
 FORMAT = 2
 DESCRIPTION = "model.json"
@@ -188,6 +197,20 @@ def read_native(path: Path, *, weights: bool = True) -> Model:
             path=path,
             onnx=_onnx_of(path, files, verify=weights),
         )
+    except _WRONG as error:
+        raise _damaged(path, error) from error
+
+
+def read_parts(path: Path, names: Iterable[str]) -> dict[str, nn.Module]:
+    """Some networks of a native folder, with their weights; the others are not read.
+
+    Raises:
+        ModelError: a file is missing, damaged or not as it was written, or tensors do not match.
+    """
+    description = _read_description(path)
+    try:
+        files = {str(name): str(digest) for name, digest in description["files"].items()}
+        return {name: _read_part(path, name, description["parts"][name], files, weights=True) for name in names}
     except _WRONG as error:
         raise _damaged(path, error) from error
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["CHARACTER_LANGUAGES", "base_language", "detect_language", "is_chinese", "is_speakable"]
+__all__ = [
+    "CHARACTER_LANGUAGES",
+    "base_language",
+    "common_word_hits",
+    "detect_language",
+    "is_chinese",
+    "is_speakable",
+]
 
 CHARACTER_LANGUAGES = frozenset({"zh", "yue", "ja"})
 """Languages written without spaces: their texts are measured in characters and end in `。`."""
@@ -73,11 +80,24 @@ def detect_language(text: str) -> str:
     latin_letters = sum(map(len, latin))
     if len(_OTHER_LETTER.findall(text)) - latin_letters - kana - han - hangul > latin_letters:
         return "und"
-    return _latin_language([word.lower().replace("’", "'") for word in latin])
+    return _latin_language(_latin_words(text))
+
+
+def common_word_hits(text: str) -> dict[str, int]:
+    """How many words of a text are among the commonest of each language in Latin script."""
+    return _hits(_latin_words(text))
+
+
+def _latin_words(text: str) -> list[str]:
+    return [word.lower().replace("’", "'") for word in _LATIN_WORD.findall(text)]
+
+
+def _hits(words: list[str]) -> dict[str, int]:
+    return {language: sum(word in common for word in words) for language, common in _COMMON_WORDS.items()}
 
 
 def _latin_language(words: list[str]) -> str:
-    scores = {language: sum(word in common for word in words) for language, common in _COMMON_WORDS.items()}
+    scores = _hits(words)
     best = max(scores, key=lambda language: (scores[language], language == "en"))
     if scores[best]:
         return best

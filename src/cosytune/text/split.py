@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from cosytune.errors import InputError
 from cosytune.text.english_words import ABBREVIATIONS
 
-__all__ = ["SplitLimits", "split_sentences"]
+__all__ = ["SplitLimits", "sentences", "split_sentences"]
 
 _REFERENCE_MARKS = {True: frozenset("。？！；：、.?!;"), False: frozenset(".?!;:")}
 
@@ -72,6 +72,11 @@ def split_sentences(
         text += "。" if chinese else "."
     sentences = _sentences(text, keep_inner_stops)
     return _join(_cut_long(sentences, measure, limits.maximum), measure, limits)
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences of a text, marks and spaces included: joined together they are the text."""
+    return list(_sentences(text, keep_inner_stops=True))
 
 
 # --- the rules of the reference -------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ from __future__ import annotations
 import concurrent.futures
 import multiprocessing
 import os
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import torch
 
+from cosytune.data.engine import end_with_parent
 from cosytune.errors import CosytuneError, StoppedError, TrainingError
 from cosytune.training.results import PartResult, read_metrics
 from cosytune.training.selection import Listener
@@ -125,22 +125,6 @@ def run_jobs(jobs: Sequence[PartJob], workers: int, reporter: Reporter) -> list[
                     "the same command goes on from the last checkpoints, with --workers 1 it needs less memory"
                 ) from error
             raise
-
-
-def end_with_parent() -> None:
-    """Let this child process end when its parent does.
-
-    Without it the children of a command that was killed would go on, beside those of the same command started again,
-    and both would write the same run folders.
-    """
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_exit_after, args=(parent,), daemon=True).start()
-
-
-def _exit_after(parent: multiprocessing.process.BaseProcess) -> None:
-    parent.join()
-    os._exit(1)
 
 
 def _run_in_child(job: PartJob) -> PartResult:

@@ -1,0 +1,198 @@
+"""The door of the importers: recognise the layout of a folder or a file and open it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+
+from cosytune.data.importers.disk_index import DiskIndex
+from cosytune.data.importers.fields import recognise_columns
+from cosytune.data.importers.json_lines import first_object, is_json_lines, read_json_lines
+from cosytune.data.importers.kaldi import read_kaldi
+from cosytune.data.importers.lhotse_manifests import Kind, kind_of, read_cuts, read_pair
+from cosytune.data.importers.lhotse_recipes import read_recipe, recognise_recipe
+from cosytune.data.importers.lists import is_list, read_list
+from cosytune.data.importers.ljspeech import read_ljspeech
+from cosytune.data.importers.parquet import find_shards, is_parquet, listed_shards, read_parquet
+from cosytune.data.importers.plain import read_plain, read_recording
+from cosytune.data.importers.source import Entry, Source, dropped, is_recording, printable, walk
+from cosytune.data.importers.tables import TABLE_SUFFIXES, read_table, table_columns
+from cosytune.data.importers.texts import first_line
+from cosytune.data.manifest import read_manifest
+from cosytune.errors import DataError
+
+__all__ = ["open_source"]
+
+_ACCEPTED = (
+    "accepted are a folder with .wav, .flac, .mp3, .ogg or .m4a files (a .txt or .lab of the same name beside each, "
+    "one sub-folder per speaker), an LJSpeech folder (metadata.csv with id|text and wavs/), a folder with "
+    "manifest.jsonl, a .csv, .tsv, .jsonl or .list table of recordings, a Kaldi directory (wav.scp), Lhotse manifests, "
+    "Parquet tables (data.list), or a corpus of a Lhotse recipe that is named"
+)
+_OURS = frozenset({"id", "audio", "speaker", "language"})
+
+
+def open_source(path: Path, *, recipe: str | None = None, media: Path | None = None) -> Source:
+    """Recognise what `path` holds and open it; recordings are not decoded, and tables are read line by line.
+
+    The layouts, and how each is recognised, are in docs/data.md. Hidden files are not looked at. What a table names
+    and cannot be used, and a recording of the folder that its table does not name, is a ledger line.
+
+    Args:
+        path: a folder of recordings, a table of them, or one recording.
+        recipe: name of the Lhotse recipe of the corpus in this folder; without it the folder's tree decides.
+        media: folder to write recordings to that lie inside a Parquet table.
+
+    Raises:
+        DataError: nothing is there, the layout is unknown, or (while it is read) a table is damaged.
+    """
+    if recipe is not None and not path.is_dir():
+        raise DataError(f"{path} is not a folder: a recipe reads the folder of its corpus")
+    if path.is_dir():
+        return _open_folder(path, recipe, media)
+    if not path.is_file():
+        raise DataError(f"{path} does not exist; {_ACCEPTED}")
+    source = _open_file(path, media)
+    if source is None:
+        raise DataError(f"{path} is no table of recordings that is known; {_ACCEPTED}")
+    return source
+
+
+def _open_file(path: Path, media: Path | None) -> Source | None:
+    speaker = path.absolute().parent.name or "speaker"
+    if is_recording(path):
+        return Source("plain", read_recording(path))
+    if is_parquet(path):
+        return Source("parquet", read_parquet(iter([path]), speaker, media))
+    if path.name == "wav.scp":
+        return Source("kaldi", read_kaldi(path.parent))
+    if is_json_lines(path):
+        return _open_json(path, speaker)
+    if path.suffix.lower() in TABLE_SUFFIXES:
+        return Source("table", read_table(path, speaker))
+    if path.suffix.lower() in (".list", ".txt"):
+        if is_list(path):
+            return Source("list", read_list(path, speaker))
+        if path.suffix.lower() == ".list":
+            return Source("parquet", read_parquet(listed_shards(path), speaker, media))
+        if "audio" in table_columns(path):
+            return Source("table", read_table(path, speaker))
+    return None
+
+
+def _open_json(path: Path, speaker: str) -> Source:
+    first = first_object(path) or {}
+    if first.keys() >= _OURS:
+        return Source("manifest", read_manifest(path))
+    kind = kind_of(first)
+    if kind == "cuts":
+        return Source("lhotse", read_cuts([path], speaker))
+    if kind is not None:
+        # The other half of a pair lies beside it.
+        return Source("lhotse", _lhotse_folder(path.parent, speaker))
+    return Source("jsonl", read_json_lines(path, speaker))
+
+
+def _open_folder(folder: Path, recipe: str | None, media: Path | None) -> Source:
+    recipe = recipe or recognise_recipe(folder)
+    if recipe is not None:
+        return Source(recipe, read_recipe(folder, recipe))
+    speaker = folder.resolve().name or "speaker"
+    manifest = folder / "manifest.jsonl"
+    if manifest.is_file() and not kind_of(first := first_object(manifest) or {}):
+        # Other programs call their files manifest.jsonl too; what names no recording is reported as a bad manifest.
+        foreign = "audio" in recognise_columns(first) and not first.keys() >= _OURS
+        if not foreign:
+            return Source("manifest", read_manifest(manifest))
+        return Source("jsonl", _accounted(read_json_lines(manifest, speaker), folder, manifest.name))
+    if (folder / "wav.scp").is_file():
+        return Source("kaldi", read_kaldi(folder))
+    if _lhotse_files(folder):
+        return Source("lhotse", _lhotse_folder(folder, speaker))
+    if (folder / "data.list").is_file():
+        return Source("parquet", read_parquet(listed_shards(folder / "data.list"), speaker, media))
+    return _open_tables(folder, speaker) or _open_recordings(folder, speaker, media)
+
+
+def _lhotse_folder(folder: Path, speaker: str) -> Iterator[Entry]:
+    """Cuts where there are some, or else the pair that cuts are made from."""
+    files = _lhotse_files(folder)
+    if "cuts" in files:
+        return read_cuts(files["cuts"], speaker)
+    return read_pair(files.get("recordings", []), files.get("supervisions", []), speaker)
+
+
+def _lhotse_files(folder: Path) -> dict[Kind, list[Path]]:
+    files: dict[Kind, list[Path]] = {}
+    for path in _visible(folder):
+        kind = kind_of(first_object(path) or {}) if path.name.lower().endswith((".jsonl", ".jsonl.gz")) else None
+        if kind is not None:
+            files.setdefault(kind, []).append(path)
+    return files
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+
+
+def _open_tables(folder: Path, speaker: str) -> Source | None:
+    """The tables directly in a folder that name recordings and what is said in them, if there are some."""
+    metadata = folder / "metadata.csv"
+    if metadata.is_file() and "audio" not in table_columns(metadata):
+        line = first_line(metadata)
+        if line and "|" not in line:
+            read_table(metadata, speaker)  # raises: it says which columns are missing
+        return Source("ljspeech", _accounted(read_ljspeech(folder), folder / "wavs", metadata.name))
+    files = _visible(folder)
+    tables = {path: table_columns(path) for path in files if path.suffix.lower() in TABLE_SUFFIXES}
+    if (folder / "clips").is_dir() and folder / "validated.tsv" in tables:
+        # Common Voice: its train, dev and test tables are parts of this one, and the others are what failed review.
+        tables = {path: columns for path, columns in tables.items() if path.name == "validated.tsv"}
+    chosen = [path for path, columns in tables.items() if {"audio", "text"} <= columns.keys()]
+    if chosen:
+        return _chained("table", folder, chosen, read_table, speaker)
+    for path, columns in tables.items():
+        if "text" in columns:
+            read_table(path, speaker)  # raises: transcripts that cannot be matched to recordings are not passed over
+    lists = [path for path in files if path.suffix.lower() == ".list" and is_list(path)]
+    if lists:
+        return _chained("list", folder, lists, read_list, speaker)
+    lines = [path for path in files if is_json_lines(path) and _names_both(path)]
+    return _chained("jsonl", folder, lines, read_json_lines, speaker) if lines else None
+
+
+def _names_both(path: Path) -> bool:
+    return {"audio", "text"} <= recognise_columns(first_object(path) or {}).keys()
+
+
+def _chained(
+    layout: str, folder: Path, paths: list[Path], read: Callable[[Path, str], Iterator[Entry]], speaker: str
+) -> Source:
+    entries = chain.from_iterable([read(path, speaker) for path in paths])
+    return Source(layout, _accounted(entries, folder, " or ".join(path.name for path in paths)))
+
+
+def _accounted(entries: Iterable[Entry], below: Path, tables: str) -> Iterator[Entry]:
+    """The entries of tables, then every recording below a folder that none of them names."""
+    named = DiskIndex()
+    for entry in entries:
+        named.add(entry.audio)
+        yield entry
+    below = Path(os.path.normpath(below.absolute()))
+    for path in walk(below):
+        if is_recording(path) and printable(path) not in named:
+            yield dropped(path.relative_to(below).with_suffix("").as_posix(), path, f"not listed in {tables}")
+
+
+def _open_recordings(folder: Path, speaker: str, media: Path | None) -> Source:
+    """A folder without a table of texts."""
+    if any(map(is_recording, walk(folder))):
+        return Source("plain", read_plain(folder))
+    if any(map(is_parquet, walk(folder))):
+        return Source("parquet", read_parquet(find_shards(folder), speaker, media))
+    for path in _visible(folder):
+        if path.suffix.lower() in TABLE_SUFFIXES:
+            return Source("table", read_table(path, speaker))
+    raise DataError(f"no recordings found in {folder}; {_ACCEPTED}")
