@@ -1,6 +1,14 @@
 """Every error a user is meant to read: one sentence with what was given, what is allowed and the way out."""
 
-__all__ = ["CosytuneError", "DataError", "InputError", "MissingPackageError", "ModelError", "TrainingError"]
+__all__ = [
+    "CosytuneError",
+    "DataError",
+    "InputError",
+    "MissingPackageError",
+    "ModelError",
+    "StoppedError",
+    "TrainingError",
+]
 
 
 class CosytuneError(Exception):
@@ -31,6 +39,12 @@ class TrainingError(CosytuneError):
     """A training run cannot start, go on or be resumed."""
 
     exit_status = 5
+
+
+class StoppedError(CosytuneError):
+    """SIGTERM came; what was done is saved and the same command goes on."""
+
+    exit_status = 143  # as shells have it: 128 + SIGTERM
 
 
 class MissingPackageError(CosytuneError):

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cosytune.models.lm import LMOutput, lm_loss
+from cosytune.models.lm.loss import divergence
 
 
 def example(seed: int = 0) -> LMOutput:
@@ -67,3 +68,14 @@ def test_nothing_to_predict_is_no_loss(smoothing: float) -> None:
 def test_smoothing_out_of_range_is_refused() -> None:
     with pytest.raises(ValueError, match=r"not 1\.0"):
         lm_loss(example(), smoothing=1.0)
+
+
+def test_the_divergence_is_that_of_torch_over_predicting_positions() -> None:
+    start, now = example(1), example(2)
+    now = LMOutput(now.logits, start.targets)
+    valid = start.targets != -1
+    expected = F.kl_div(
+        now.logits[valid].log_softmax(-1), start.logits[valid].log_softmax(-1), reduction="batchmean", log_target=True
+    )
+    torch.testing.assert_close(divergence(start, now), expected)
+    torch.testing.assert_close(divergence(start, start), torch.tensor(0.0))

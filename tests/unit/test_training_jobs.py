@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from cosytune.errors import DataError, TrainingError
+from cosytune.errors import DataError, StoppedError, TrainingError
 from cosytune.training import jobs as jobs_module
 from cosytune.training.jobs import PartJob, default_workers, run_jobs, threads_for
 from cosytune.training.results import PartResult
+from cosytune.training.stopping import StopRequest
 from tests.unit.toy import Quiet, toy_settings
 
 
@@ -28,7 +29,7 @@ def future(error: Exception | None) -> concurrent.futures.Future[PartResult]:
 
 def watch(errors: list[Exception | None], folder: Path) -> Quiet:
     reporter = Quiet()
-    jobs_module._watch([job("a", folder)], [future(error) for error in errors], reporter)
+    jobs_module._watch([job("a", folder)], [future(error) for error in errors], reporter, StopRequest())
     return reporter
 
 
@@ -54,6 +55,12 @@ def test_progress_is_read_from_the_curves(tmp_path: Path) -> None:
     line = '{"part": "lm", "step": 40, "side": "train", "name": "loss", "value": 1.0}\n'
     (tmp_path / "a" / "metrics.jsonl").write_text(line + line[:20])
     assert watch([None], tmp_path).moved == {"a": 40}
+
+
+def test_sigterm_ends_the_watch(tmp_path: Path) -> None:
+    never: concurrent.futures.Future[PartResult] = concurrent.futures.Future()
+    with pytest.raises(StoppedError, match="stopped by SIGTERM; the parts in training are saved"):
+        jobs_module._watch([job("a", tmp_path)], [never], Quiet(), StopRequest(came=True))
 
 
 def test_one_worker_trains_here_and_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

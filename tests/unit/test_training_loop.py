@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -9,14 +11,17 @@ import pytest
 import torch
 from torch import nn
 
+from cosytune import errors
 from cosytune.data.manifest import Utterance
 from cosytune.data.sampler import endless
 from cosytune.errors import TrainingError
 from cosytune.training.average import WeightAverage
-from cosytune.training.loop import LossReport, Task, step_generator, train
+from cosytune.training.loop import train
+from cosytune.training.pieces import is_out_of_memory
 from cosytune.training.results import PartResult, read_metrics
 from cosytune.training.run import PartRun
 from cosytune.training.settings import LoopSettings
+from cosytune.training.task import LossReport, Task, step_generator
 from tests.unit.toy import outcome, same
 
 CLIPS = [Utterance(f"c{index}", "none.wav", "x", "s", "en", seconds=1.0 + index / 8) for index in range(12)]
@@ -187,33 +192,166 @@ def test_a_skipped_update_at_a_logged_step_leaves_a_gap(tmp_path: Path) -> None:
     assert names == {"extra", "learning_rate"}
 
 
-def test_ten_in_a_row_end_the_run(tmp_path: Path) -> None:
-    task = Line()
-    task.poison = set(range(3, 12))
-    assert [step for step, _ in fit(tmp_path / "nine", task).skipped] == list(range(3, 12))
-    task = Line()
-    task.poison = set(range(30)) - {8, 17, 26}
-    assert len(fit(tmp_path / "many", task).skipped) == 27
-    task = Line()
-    task.poison = set(range(3, 13))
-    with pytest.raises(TrainingError) as error:
-        fit(tmp_path / "ten", task)
-    assert "the loss of the lm was not finite for 10 updates in a row, up to update 13 with clips c" in str(error.value)
-    assert "lower the learning rate or remove these clips, and give another output folder" in str(error.value)
+class Fragile(Line):
+    """Not finite at some steps while the rate is what it was at the beginning."""
+
+    def __init__(self, steps: set[int], cured_below: float) -> None:
+        super().__init__()
+        self._bad, self._cured_below = steps, cured_below
+
+    def loss(self, ids: list[str], step: int, generator: torch.Generator) -> LossReport:
+        rate = self.optimizer.param_groups[0]["lr"]
+        self.poison = self._bad if rate >= self._cured_below else set()
+        return super().loss(ids, step, generator)
 
 
-def test_skips_are_counted_across_an_interruption(tmp_path: Path) -> None:
-    def poisoned() -> Line:
-        task = Line()
-        task.poison = set(range(3, 13))
-        return task
+def fragile(monkeypatch: pytest.MonkeyPatch, steps: set[int], cured_below: float) -> Fragile:
+    task = Fragile(steps, cured_below)
+    made = torch.optim.AdamW
 
+    def optimizer(*arguments: Any, **options: Any) -> torch.optim.AdamW:
+        task.optimizer = made(*arguments, **options)
+        return task.optimizer
+
+    monkeypatch.setattr(torch.optim, "AdamW", optimizer)
+    return task
+
+
+def test_three_in_a_row_go_back_to_the_checkpoint_and_on_at_half_the_rate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = {5, 6, 7}
+    result = fit(tmp_path / "run", fragile(monkeypatch, bad, 0.03), warmup_steps=0, final_rate=1.0)
+    assert result.rollbacks == [8]
+    assert [step for step, _ in result.skipped] == [5, 6, 7]
+    rates = {p.step: p.value for p in read_metrics(tmp_path / "run" / "metrics.jsonl") if p.name == "learning_rate"}
+    assert rates == {10: 0.025, 20: 0.025, 30: 0.025}
+    assert result.steps == 30
+
+
+@pytest.mark.parametrize("stop", [3, 5, 9, 13])
+def test_a_rollback_survives_an_interruption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int) -> None:
+    bad, options = {5, 6, 7}, {"warmup_steps": 0, "final_rate": 1.0}
+    whole = fit(tmp_path / "whole", fragile(monkeypatch, bad, 0.03), **options)
     with pytest.raises(StoppedError):
-        fit(tmp_path / "run", poisoned(), stop_at(8))
-    task = poisoned()
-    with pytest.raises(TrainingError):
+        fit(tmp_path / "parts", fragile(monkeypatch, bad, 0.03), stop_at(stop), **options)
+    assert fit(tmp_path / "parts", fragile(monkeypatch, bad, 0.03), **options) == whole
+    assert same(tmp_path / "parts", tmp_path / "whole")
+
+
+def test_two_in_a_row_are_only_left_out(tmp_path: Path) -> None:
+    task = Line()
+    task.poison = set(range(30)) - {2, 5, 8, 11, 14, 17, 20, 23, 26, 29}
+    result = fit(tmp_path / "many", task)
+    assert (len(result.skipped), result.rollbacks) == (20, [])
+
+
+def test_a_run_that_does_not_recover_ends_with_the_clips_named(tmp_path: Path) -> None:
+    task = Line()
+    task.poison = {4, 5, 6}
+    with pytest.raises(TrainingError) as error:
         fit(tmp_path / "run", task)
-    assert len(task.seen) == 5, "five had been counted before the checkpoint at step 8"
+    assert "the loss of the lm was not finite for 3 updates in a row up to update 7, also after 3 returns" in str(
+        error.value
+    )
+    assert f"the last clips were {', '.join(task.seen[6])}: remove them or lower the learning rate" in str(error.value)
+
+
+class Mean(Line):
+    """A loss that is a mean over clips: pieces of a batch add up to it."""
+
+    def loss(self, ids: list[str], step: int, generator: torch.Generator) -> LossReport:
+        self.seen.append(ids)
+        x = torch.tensor([[float(clip[1:])] for clip in ids])
+        loss = (self.last(self.network[0](x)) - 2 * x).square().mean()
+        return LossReport(loss, {"x": x.mean()}, float(len(ids)), len(ids))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Linear(4, 1)
+        torch.nn.init.constant_(self.last.weight, 0.3)
+        torch.nn.init.constant_(self.last.bias, 0.1)
+        self.head = self.last
+
+    def validate(self) -> dict[str, float]:
+        return {"error": float(self.last(self.network[0](torch.ones(1, 1))))}
+
+
+@pytest.mark.parametrize("pieces", [2, 3, 50])
+def test_a_batch_in_pieces_is_the_batch(tmp_path: Path, pieces: int) -> None:
+    whole, parts = Mean(), Mean()
+    one = fit(tmp_path / "whole", whole, batch_seconds=8)
+    many = fit(tmp_path / "parts", parts, batch_seconds=8, accumulate=pieces)
+    assert len(parts.seen) > len(whole.seen)
+    assert [clip for ids in parts.seen for clip in ids] == [clip for ids in whole.seen for clip in ids]
+    assert many.end["error"] == pytest.approx(one.end["error"], rel=1e-4)
+    assert many.audio_seconds == one.audio_seconds
+    curves = [
+        {(p.step, p.name): p.value for p in read_metrics(tmp_path / name / "metrics.jsonl") if p.side == "train"}
+        for name in ("whole", "parts")
+    ]
+    assert curves[1] == pytest.approx(curves[0], rel=1e-4)
+
+
+class Small(Mean):
+    """A machine with memory for so many clips."""
+
+    room = 1
+
+    def loss(self, ids: list[str], step: int, generator: torch.Generator) -> LossReport:
+        if len(ids) > self.room:
+            raise torch.OutOfMemoryError("no room")
+        return super().loss(ids, step, generator)
+
+
+def test_a_batch_that_is_too_large_for_memory_is_cut(tmp_path: Path) -> None:
+    whole = fit(tmp_path / "whole", Mean(), batch_seconds=8)
+    cut = fit(tmp_path / "cut", Small(), batch_seconds=8)
+    assert cut.end["error"] == pytest.approx(whole.end["error"], rel=1e-4)
+    task = Small()
+    task.room = 0
+    with pytest.raises(
+        TrainingError, match=r"memory is too small for the lm with clip c\d+ alone; cut long recordings"
+    ):
+        fit(tmp_path / "none", task)
+    task = Small()
+    task.part = "vocoder"
+    with pytest.raises(TrainingError, match="for a batch of the vocoder with 8 s; its losses need the whole"):
+        fit(tmp_path / "vocoder", task, batch_seconds=8)
+
+
+def test_only_want_of_memory_is_cured_by_cutting(tmp_path: Path) -> None:
+    class Broken(Mean):
+        def loss(self, ids: list[str], step: int, generator: torch.Generator) -> LossReport:
+            raise RuntimeError("shapes do not fit")
+
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        fit(tmp_path / "run", Broken())
+    assert is_out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried ..."))
+
+
+def test_sigterm_saves_and_the_same_call_goes_on(tmp_path: Path) -> None:
+    whole = fit(tmp_path / "whole")
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def terminate(step: int) -> None:
+        if step == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(errors.StoppedError, match="stopped by SIGTERM after update 6 of the lm; the same command goes"):
+        fit(tmp_path / "parts", watch=terminate)
+    assert signal.getsignal(signal.SIGTERM) is handler
+    steps: list[int] = []
+    assert fit(tmp_path / "parts", watch=steps.append) == whole
+    assert steps[0] == 7, "the updates since the last regular checkpoint were lost"
+    assert same(tmp_path / "parts", tmp_path / "whole")
+
+
+def test_a_checkpoint_of_other_weights_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoppedError):
+        fit(tmp_path / "run", watch=stop_at(5))
+    with pytest.raises(TrainingError, match="holds other weights than this run trains"):
+        fit(tmp_path / "run", Mean())
 
 
 def test_the_average_is_the_one_computed_by_hand(tmp_path: Path) -> None:

@@ -31,11 +31,11 @@ from cosytune.training.clips import spoken_text, spread
 from cosytune.training.flow import FlowTask
 from cosytune.training.jobs import PartJob, run_job
 from cosytune.training.lm import LMTask
-from cosytune.training.loop import Task, step_generator
 from cosytune.training.results import PartResult
 from cosytune.training.settings import PARTS, PartName
 from cosytune.training.speaker_encoder import SpeakerEncoderTask
 from cosytune.training.speech_tokenizer import SpeechTokenizerTask
+from cosytune.training.task import Task, step_generator
 from cosytune.training.vocoder import VocoderTask
 from cosytune.training.waves import Waves
 from tests.unit.toy import SILENT, TOY, outcome, same, toy_job, toy_parts, toy_pitch, toy_settings, train_toy

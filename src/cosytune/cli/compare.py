@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from cosytune.cli.training_options import DATA, JSON, PARTS, SETTINGS, WORKERS, split_parts
+from cosytune.cli.training_options import DATA, JSON, PARTS, SETTINGS, WORKERS, named_strategy, split_parts
 
 if TYPE_CHECKING:
     from cosytune.comparison.plan import ComparisonResult
@@ -26,6 +26,9 @@ def command(
         20, "--sentences", min=2, help="Held-out sentences that every system speaks, at most."
     ),
     parts: str = PARTS,
+    strategy: str = typer.Option(
+        "full", "--strategy", help="full, conservative, lora: the same numbers for every start; or advised."
+    ),
     settings: Path = SETTINGS,
     workers: int = WORKERS,
     as_json: bool = JSON,
@@ -54,6 +57,7 @@ def command(
             parts=chosen,
             sentences=sentences,
             workers=workers or default_workers(),
+            strategy=named_strategy(strategy) or "full",
         )
         result = compare(plan, bars)
         page = write_report(result, output / "report.html")

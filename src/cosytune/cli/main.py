@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from cosytune import __version__
-from cosytune.cli import bench, compare, data, demo, evaluate, inspect, pretrain, say, sft, tune
+from cosytune.cli import average, bench, compare, data, demo, dial, evaluate, inspect, pretrain, say, sft, tune
 from cosytune.cli.output import print_error
 from cosytune.errors import CosytuneError
 
@@ -47,7 +47,7 @@ def _root(
 
 
 app.add_typer(data.app, name="data")
-for verb in (pretrain, sft, tune, say, evaluate, compare, inspect, bench, demo):
+for verb in (pretrain, sft, tune, dial, average, say, evaluate, compare, inspect, bench, demo):
     app.command(name=verb.__name__.rsplit(".", 1)[-1])(verb.command)
 
 

@@ -6,7 +6,19 @@ from pathlib import Path
 
 import typer
 
-from cosytune.cli.training_options import DATA, JSON, OUTPUT, PARTS, SEED, SETTINGS, WORKERS, named_folder, run
+from cosytune.cli.training_options import (
+    DATA,
+    FORCE,
+    JSON,
+    OUTPUT,
+    PARTS,
+    SEED,
+    SETTINGS,
+    STRATEGY,
+    WORKERS,
+    named_folder,
+    run,
+)
 
 __all__ = ["command"]
 
@@ -20,6 +32,8 @@ def command(
     settings: Path = SETTINGS,
     seed: int = SEED,
     workers: int = WORKERS,
+    strategy: str = STRATEGY,
+    force: bool = FORCE,
     as_json: bool = JSON,
 ) -> None:
     """Train all five networks on speech, transcribed or not, from nothing or from a start."""
@@ -32,4 +46,4 @@ def command(
         start = initial_start(size or "nano", corpus, seed, output.with_name(output.name + ".initial"))
     elif size is not None:
         raise InputError(f"--size {size} is for a model begun from nothing; {start} has its size, leave one out")
-    run("pretrain", start, data, output, parts, settings, seed, workers, as_json)
+    run("pretrain", start, data, output, parts, settings, seed, workers, strategy, force, as_json)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from cosytune.cli.training_options import DATA, JSON, OUTPUT, PARTS, SEED, SETTINGS, WORKERS, run
+from cosytune.cli.training_options import DATA, FORCE, JSON, OUTPUT, PARTS, SEED, SETTINGS, STRATEGY, WORKERS, run
 
 __all__ = ["command"]
 
@@ -19,7 +19,9 @@ def command(
     settings: Path = SETTINGS,
     seed: int = SEED,
     workers: int = WORKERS,
+    strategy: str = STRATEGY,
+    force: bool = FORCE,
     as_json: bool = JSON,
 ) -> None:
     """Fine-tune on labelled speech; every speaker of the corpus becomes a named voice."""
-    run("sft", start, data, output, parts, settings, seed, workers, as_json)
+    run("sft", start, data, output, parts, settings, seed, workers, strategy, force, as_json)

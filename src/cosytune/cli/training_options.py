@@ -9,8 +9,23 @@ import typer
 
 if TYPE_CHECKING:
     from cosytune.training.settings import PartName, StageName
+    from cosytune.training.strategies import StrategyName
 
-__all__ = ["DATA", "JSON", "OUTPUT", "PARTS", "SEED", "SETTINGS", "WORKERS", "named_folder", "run", "split_parts"]
+__all__ = [
+    "DATA",
+    "FORCE",
+    "JSON",
+    "OUTPUT",
+    "PARTS",
+    "SEED",
+    "SETTINGS",
+    "STRATEGY",
+    "WORKERS",
+    "named_folder",
+    "named_strategy",
+    "run",
+    "split_parts",
+]
 
 DATA = typer.Option(..., "--data", "-d", help="A prepared corpus, or a folder of recordings.")
 OUTPUT = typer.Option(..., "--output", "-o", help="Model folder to write; curves and checkpoints go to OUTPUT.run.")
@@ -22,6 +37,12 @@ SEED = typer.Option(0, "--seed", min=0, help="Of data order, noise and dropout."
 WORKERS = typer.Option(
     None, "--workers", min=1, help="Parts trained at a time (default: 2 on a processor, 1 on a GPU)."
 )
+STRATEGY = typer.Option(
+    None,
+    "--strategy",
+    help="How the weights may move: full, conservative, lora, or advised (by what the start is; the default of tune).",
+)
+FORCE = typer.Option(False, "--force", help="Allow rates and budgets far outside what was measured to work.")
 JSON = typer.Option(False, "--json", help="Print the result as JSON.")
 
 
@@ -47,6 +68,21 @@ def split_parts(text: str | None, stage: StageName) -> tuple[PartName, ...]:
     return tuple(part for part in KNOWN if part in chosen)
 
 
+def named_strategy(text: str | None) -> StrategyName | None:
+    """`--strategy` as a name.
+
+    Raises:
+        InputError: there is no such strategy.
+    """
+    from cosytune.errors import InputError
+    from cosytune.training.strategies import STRATEGIES
+
+    found = next((name for name in STRATEGIES if name == text), None)
+    if text is not None and found is None:
+        raise InputError(f"--strategy {text!r} is not known; strategies are {', '.join(STRATEGIES)}")
+    return found
+
+
 def named_folder(output: Path) -> Path:
     """The same folder by a path that ends in its name: `.` has none, and other folders are named after it."""
     return output if output.name not in ("", "..") else output.resolve()
@@ -61,6 +97,8 @@ def run(
     settings: Path | None,
     seed: int,
     workers: int | None,
+    strategy: str | None,
+    force: bool,
     as_json: bool,
 ) -> None:
     """Prepare the data if needed, run the stage, print what came of it."""
@@ -85,6 +123,8 @@ def run(
             overrides,
             seed,
             workers or default_workers(),
+            strategy=named_strategy(strategy),
+            force=force,
         )
         result = run_stage(plan, bars)
     lines = [part.in_words() for part in result.parts]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from cosytune.cli.training_options import DATA, JSON, OUTPUT, PARTS, SEED, SETTINGS, WORKERS, run
+from cosytune.cli.training_options import DATA, FORCE, JSON, OUTPUT, PARTS, SEED, SETTINGS, STRATEGY, WORKERS, run
 
 __all__ = ["command"]
 
@@ -19,7 +19,9 @@ def command(
     settings: Path = SETTINGS,
     seed: int = SEED,
     workers: int = WORKERS,
+    strategy: str = STRATEGY,
+    force: bool = FORCE,
     as_json: bool = JSON,
 ) -> None:
     """Teach a voice, a dialect or a style to a model; its speakers join the named voices."""
-    run("tune", start, data, output, parts, settings, seed, workers, as_json)
+    run("tune", start, data, output, parts, settings, seed, workers, strategy, force, as_json)

@@ -33,6 +33,7 @@ class ComparisonPlan:
         parts: networks to tune.
         sentences: held-out sentences spoken by every system, at most.
         workers: processes that work at a time.
+        strategy: how the weights may move; all but "advised" give every start the same numbers.
     """
 
     starts: Mapping[str, Path]
@@ -43,6 +44,7 @@ class ComparisonPlan:
     parts: tuple[Any, ...] = ("lm", "flow")
     sentences: int = 20
     workers: int = 2
+    strategy: Any = "full"
 
 
 @dataclass(frozen=True)

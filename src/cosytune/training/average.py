@@ -16,7 +16,8 @@ class WeightAverage:
     """Exponential moving average of the weights (decay 0: switched off).
 
     Polyak and Juditsky, 1992: after update n, average <- d average + (1 - d) weights with d = min(decay, (1 + n) /
-    (10 + n)), so that short runs forget their random start. Statistics that a network counts itself are left alone.
+    (10 + n)), so that short runs forget their random start. Frozen weights and statistics that a network counts itself
+    are left alone.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
@@ -24,7 +25,7 @@ class WeightAverage:
         self.updates = 0
         self.weights: dict[str, Tensor] = {}
         if decay:
-            self.weights = {name: p.detach().clone() for name, p in network.named_parameters()}
+            self.weights = {name: p.detach().clone() for name, p in network.named_parameters() if p.requires_grad}
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
@@ -34,7 +35,8 @@ class WeightAverage:
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         for name, parameter in network.named_parameters():
-            self.weights[name].lerp_(parameter, 1 - decay)
+            if name in self.weights:
+                self.weights[name].lerp_(parameter, 1 - decay)
 
     @contextmanager
     def applied(self, network: nn.Module) -> Iterator[None]:
@@ -60,6 +62,7 @@ class WeightAverage:
         if not self.decay:
             return
         for name, parameter in network.named_parameters():
-            own = parameter.detach().clone()
-            parameter.copy_(self.weights[name])
-            self.weights[name].copy_(own)
+            if name in self.weights:
+                own = parameter.detach().clone()
+                parameter.copy_(self.weights[name])
+                self.weights[name].copy_(own)

@@ -13,8 +13,8 @@ from cosytune.data.manifest import Utterance
 from cosytune.models.flow.loss import FlowTerms, draw, flow_terms, gaussian_baseline
 from cosytune.models.folder import Model
 from cosytune.training.clips import spread
-from cosytune.training.loop import LossReport, Task
 from cosytune.training.settings import LoopSettings, StageName, vector_kind
+from cosytune.training.task import LossReport, Task
 
 __all__ = ["FlowTask"]
 
@@ -54,7 +54,7 @@ class FlowTask(Task):
         terms, frames = self._terms(ids, generator)
         seconds = frames / self._frame_rate
         loss = terms.velocity + self._settings.prior_weight * terms.prior
-        return LossReport(loss, {"velocity": terms.velocity.detach(), "prior": terms.prior.detach()}, seconds)
+        return LossReport(loss, {"velocity": terms.velocity.detach(), "prior": terms.prior.detach()}, seconds, frames)
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:

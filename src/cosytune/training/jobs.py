@@ -13,14 +13,20 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 from cosytune.data.engine import end_with_parent
-from cosytune.errors import CosytuneError, TrainingError
+from cosytune.errors import CosytuneError, StoppedError, TrainingError
 from cosytune.training.results import PartResult, read_metrics
+from cosytune.training.selection import Listener
 from cosytune.training.settings import LoopSettings, PartName, StageName
+from cosytune.training.stopping import StopRequest, stop_request
 
 if TYPE_CHECKING:
     from cosytune.training.loop import Watch
 
 __all__ = ["PartJob", "Reporter", "default_workers", "end_with_parent", "run_job", "run_jobs", "threads_for"]
+
+
+SECONDS_TO_SAVE = 120.0
+"""How long a child may take to write its last checkpoint before its parent ends without it."""
 
 
 class Reporter(Protocol):
@@ -52,6 +58,7 @@ class PartJob:
         folder: run folder.
         settings: the resolved loop settings.
         threads: processor threads; part of the job because sums depend on it.
+        listener: who hears checkpoints; None: the last one is kept.
     """
 
     label: str
@@ -62,6 +69,7 @@ class PartJob:
     folder: Path
     settings: LoopSettings
     threads: int
+    listener: Listener | None = None
 
 
 def run_job(job: PartJob, watch: Watch | None = None) -> PartResult:
@@ -98,15 +106,19 @@ def run_jobs(jobs: Sequence[PartJob], workers: int, reporter: Reporter) -> list[
     # Spawned, not forked: forked children of a process that has used torch's thread pool can hang.
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent) as pool:
-        futures = [pool.submit(run_job, job) for job in jobs]
+        futures = [pool.submit(_run_in_child, job) for job in jobs]
         try:
-            _watch(jobs, futures, reporter)
+            with stop_request() as stop:
+                _watch(jobs, futures, reporter, stop)
             return [future.result() for future in futures]
         except BaseException as error:
-            # The pool has no public way to stop work that has begun; what the children have saved stays.
-            for process in list(getattr(pool, "_processes", {}).values()):
+            # The pool has no public way to stop work that has begun. SIGTERM makes the children save and end.
+            children = list(getattr(pool, "_processes", {}).values())
+            for process in children:
                 process.terminate()
             pool.shutdown(wait=False, cancel_futures=True)
+            for process in children:
+                process.join(SECONDS_TO_SAVE)
             if isinstance(error, concurrent.futures.process.BrokenProcessPool):
                 raise TrainingError(
                     "a training process was killed (most often for want of memory); "
@@ -115,16 +127,29 @@ def run_jobs(jobs: Sequence[PartJob], workers: int, reporter: Reporter) -> list[
             raise
 
 
+def _run_in_child(job: PartJob) -> PartResult:
+    try:
+        return run_job(job)
+    except StoppedError:
+        # Saved. The parent is on its way out and waits for this process to end.
+        os._exit(StoppedError.exit_status)
+
+
 def _mover(reporter: Reporter, job: PartJob) -> Callable[[int], None]:
     return lambda step: reporter.move(job.label, step)
 
 
 def _watch(
-    jobs: Sequence[PartJob], futures: Sequence[concurrent.futures.Future[PartResult]], reporter: Reporter
+    jobs: Sequence[PartJob],
+    futures: Sequence[concurrent.futures.Future[PartResult]],
+    reporter: Reporter,
+    stop: StopRequest,
 ) -> None:
     """Show the steps that the children write into their curves until all are done or one fails."""
     pending = set(futures)
     while pending:
+        if stop.came:
+            raise StoppedError("stopped by SIGTERM; the parts in training are saved and the same command goes on")
         done, pending = concurrent.futures.wait(pending, timeout=1.0, return_when=concurrent.futures.FIRST_EXCEPTION)
         for job in jobs:
             reporter.move(job.label, _last_step(job.folder / "metrics.jsonl"))

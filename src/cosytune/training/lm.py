@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,11 +15,12 @@ from cosytune.data.batch import Batch, collate, move
 from cosytune.data.features import Features, FeatureStore
 from cosytune.data.manifest import Utterance
 from cosytune.models.folder import Model
-from cosytune.models.lm.loss import LMLoss, lm_loss
+from cosytune.models.lm.loss import divergence, lm_loss
+from cosytune.models.lm.model import LM, LMOutput
 from cosytune.text.tokenizers import TextTokenizer
 from cosytune.training.clips import spoken_text, spread
-from cosytune.training.loop import LossReport, Task
 from cosytune.training.settings import LoopSettings, StageName, vector_kind
+from cosytune.training.task import LossReport, Task
 
 __all__ = ["LMTask"]
 
@@ -44,6 +46,7 @@ class LMTask(Task):
         device: torch.device,
     ) -> None:
         self.network = model.part(self.part).to(device)
+        self._start = copy.deepcopy(self.network).eval().requires_grad_(False) if settings.anchor == "kl" else None
         self._tokenizer, self._features, self._stage = tokenizer, features, stage
         self._settings, self._device = settings, device
         self._token_rate = model.clock.token_rate
@@ -61,12 +64,20 @@ class LMTask(Task):
         return self._train
 
     def loss(self, ids: list[str], step: int, generator: torch.Generator) -> LossReport:
-        """Length-normalised cross-entropy in nats per token."""
+        """Length-normalised cross-entropy in nats per token, plus the divergence from the start with anchor "kl"."""
         batch = self._batch([self._item(group) for group in self._groups(ids, generator)])
-        result = self._loss(batch)
+        output = _predict(self.network, batch)
+        result = lm_loss(output, self._settings.smoothing)
+        plain = lm_loss(output) if self._settings.smoothing else result
+        loss, values = result.loss, {"cross_entropy": plain.loss, "accuracy": result.accuracy}
+        if self._start is not None:
+            with torch.no_grad():
+                before = _predict(self._start, batch)
+            values["divergence"] = divergence(before, output)
+            loss = loss + self._settings.anchor_weight * values["divergence"]
         assert batch.speech_lengths is not None
         seconds = int(batch.speech_lengths.sum()) / self._token_rate
-        return LossReport(result.loss, {"accuracy": result.accuracy}, seconds)
+        return LossReport(loss, {name: value.detach() for name, value in values.items()}, seconds, result.tokens)
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
@@ -75,7 +86,7 @@ class LMTask(Task):
         loss = accuracy = tokens = 0.0
         for begin in range(0, len(self._validation), VALIDATION_BATCH):
             clips = self._validation[begin : begin + VALIDATION_BATCH]
-            result = self._loss(self._batch([self._item([clip]) for clip in clips]))
+            result = lm_loss(_predict(self.network, self._batch([self._item([clip]) for clip in clips])))
             count = float(result.tokens)
             loss += float(result.loss) * count
             accuracy += float(result.accuracy) * count
@@ -124,8 +135,8 @@ class LMTask(Task):
             batch = replace(batch, text_tokens=batch.text_tokens.new_zeros(len(items), 1))
         return move(batch, self._device)
 
-    def _loss(self, batch: Batch) -> LMLoss:
-        output = self.network(
-            batch.text_tokens, batch.text_lengths, batch.speech_tokens, batch.speech_lengths, batch.speaker_vectors
-        )
-        return lm_loss(output)
+
+def _predict(network: LM, batch: Batch) -> LMOutput:
+    return network(
+        batch.text_tokens, batch.text_lengths, batch.speech_tokens, batch.speech_lengths, batch.speaker_vectors
+    )

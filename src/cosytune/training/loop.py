@@ -3,84 +3,36 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from cosytune.data.manifest import Utterance
 from cosytune.data.sampler import endless
-from cosytune.errors import TrainingError
+from cosytune.errors import StoppedError, TrainingError
 from cosytune.training.average import WeightAverage
+from cosytune.training.lora import has_lora, merge_lora, plain_copy, write_adapter
+from cosytune.training.movement import Movement
+from cosytune.training.pieces import can_be_cut, is_out_of_memory, pieces_of
 from cosytune.training.results import MetricPoint, PartResult
-from cosytune.training.run import PartRun
+from cosytune.training.run import PartRun, load_moving, moving_state
+from cosytune.training.selection import Listener, Selection
 from cosytune.training.settings import LoopSettings, learning_rate
+from cosytune.training.stopping import StopRequest, stop_request
+from cosytune.training.task import LossReport, Task, step_generator, sum_reports
 
-__all__ = ["LOG_EVERY", "LossReport", "Progress", "Task", "Watch", "step_generator", "train"]
+__all__ = ["LOG_EVERY", "Progress", "Watch", "train"]
 
-LARGEST_SKIPS_IN_A_ROW = 10
+SKIPS_BEFORE_ROLLBACK = 3
+"""Updates in a row without finite numbers after which the run goes back to its last checkpoint."""
+LARGEST_ROLLBACKS = 3
+MERGE_TOLERANCE = 1e-3
+"""Relative difference of validation values that rounding may make when adapters are merged."""
 LOG_EVERY = 10
 
 Watch = Callable[[int], None]
-
-
-@dataclass(frozen=True)
-class LossReport:
-    """What a task computed for one batch.
-
-    Attributes:
-        loss: scalar to be minimised.
-        values: numbers worth a curve, as scalars.
-        audio_seconds: seconds of speech in the batch.
-    """
-
-    loss: Tensor
-    values: dict[str, Tensor]
-    audio_seconds: float
-
-
-class Task(ABC):
-    """One part's side of training: which network, which clips, which loss.
-
-    Attributes:
-        part: name of the network.
-        baseline_name: the trivial predictor of `baseline`, in words.
-        betas: decays of AdamW's moments.
-        network: its weights are the result.
-        head: trained along and thrown away afterwards (a classification head), or None.
-    """
-
-    part: str
-    baseline_name: str
-    betas: tuple[float, float] = (0.9, 0.98)
-    network: Any
-    head: nn.Module | None = None
-
-    @abstractmethod
-    def clips(self) -> Sequence[Utterance]:
-        """Training utterances, as the sampler wants them."""
-
-    @abstractmethod
-    def loss(self, ids: list[str], step: int, generator: torch.Generator) -> LossReport:
-        """Loss of one batch in update number `step` (from 0); all randomness but dropout comes from `generator`."""
-
-    @abstractmethod
-    def validate(self) -> dict[str, float]:
-        """Held-out values of the network as it is, the same draws every time."""
-
-    @abstractmethod
-    def baseline(self) -> dict[str, float]:
-        """What a trivial predictor reaches on the same held-out data."""
-
-    def state(self) -> dict[str, Any]:
-        """What else a checkpoint must hold, as tensors and plain values."""
-        return {}
-
-    def load_state(self, state: dict[str, Any]) -> None:  # noqa: B027 - most parts have none
-        """Inverse of `state`."""
 
 
 @dataclass
@@ -91,79 +43,120 @@ class Progress:
     audio_seconds: float = 0.0
     skips_in_a_row: int = 0
     skipped: list[tuple[int, list[str]]] = field(default_factory=list)
+    rollbacks: list[int] = field(default_factory=list)
+    rate_share: float = 1.0
+    pieces: int = 1
     start: dict[str, float] = field(default_factory=dict)
 
 
-def step_generator(seed: int, step: int) -> torch.Generator:
-    """The source of all random numbers of one update: it depends on nothing but seed and step, so resuming is exact."""
-    return torch.Generator().manual_seed(seed * 1_000_003 + step * 7919 + 17)
-
-
-def train(task: Task, settings: LoopSettings, run: PartRun, watch: Watch | None = None) -> PartResult:
+def train(
+    task: Task,
+    settings: LoopSettings,
+    run: PartRun,
+    watch: Watch | None = None,
+    listener: Listener | None = None,
+) -> PartResult:
     """Train `task` for `settings.steps` updates; continue where an earlier, killed run of the same folder stopped.
+
+    An update whose loss or gradient is not finite is left out and its clips are named in the result; after three in a
+    row the run goes back to its last checkpoint and on at half the rate. A batch that memory is too small for is worked
+    through in pieces. SIGTERM saves first.
 
     Args:
         task: network, clips and loss.
         settings: as resolved.
         run: folder of curves and checkpoints.
         watch: told the number of updates done, after each.
+        listener: hears the start, and a checkpoint every `score_every` updates and at the end; the best heard is kept.
 
     Raises:
-        TrainingError: the loss stayed non-finite for ten updates in a row, or a checkpoint cannot be read.
+        TrainingError: the numbers stayed non-finite after three such returns, one clip alone needs too much memory, or
+            a checkpoint cannot be read.
+        StoppedError: SIGTERM came; the same call goes on.
     """
     if (done := run.finished()) is not None:
         return done
-    loop = _Loop(task, settings, run)
-    loop.resume()
-    if loop.progress.step == 0:
-        loop.progress.start = loop.validate()
-    for ids in endless(task.clips(), seconds=settings.batch_seconds, seed=settings.seed, start_step=loop.progress.step):
-        if loop.progress.step >= settings.steps:
-            break
-        loop.update(ids)
-        if loop.progress.step < settings.steps:
-            loop.between_updates()
-        if watch is not None:
-            watch(loop.progress.step)
+    loop = _Loop(task, settings, run, listener)
+    loop.begin()
+    with stop_request() as stop:
+        while not loop.ended:
+            loop.run_on(watch, stop)
     return loop.finish()
 
 
 class _Loop:
     """The moving parts of one run: modules, optimizer, average and progress."""
 
-    def __init__(self, task: Task, settings: LoopSettings, run: PartRun) -> None:
-        self.task, self.settings, self.run = task, settings, run
+    def __init__(self, task: Task, settings: LoopSettings, run: PartRun, listener: Listener | None) -> None:
+        self.task, self.settings, self.run, self.listener = task, settings, run, listener
+        self.movement = Movement(task.network, settings)
         self.modules = nn.ModuleDict({"network": task.network} | ({} if task.head is None else {"head": task.head}))
-        self.trained = [p for p in self.modules.parameters() if p.requires_grad]
+        groups = self.movement.groups(task.head)
+        self.trained = [parameter for group in groups for parameter in group["params"]]
         self.device = self.trained[0].device
         self.optimizer = torch.optim.AdamW(
-            self.trained, lr=settings.learning_rate, betas=task.betas, weight_decay=settings.weight_decay
+            groups, lr=settings.learning_rate, betas=task.betas, weight_decay=settings.weight_decay
         )
         self.average = WeightAverage(task.network, settings.average)
-        self.progress = Progress()
+        self.selection = Selection(settings.keep_best, settings.patience)
+        self.progress = Progress(pieces=settings.accumulate)
+
+    @property
+    def ended(self) -> bool:
+        """Whether all updates are done, or what was heard says that no more are worth it."""
+        stopped = self.settings.obey_stops and self.selection.stop
+        return self.progress.step >= self.settings.steps or bool(stopped)
+
+    def begin(self) -> None:
+        """Take everything from the newest whole checkpoint; a new run measures the start and writes the first one."""
+        if not self._restore():
+            self.progress.start = self.validate()
+            self._listen()
+            self._save()
+
+    def run_on(self, watch: Watch | None, stop: StopRequest) -> None:
+        """Update after update until the last one, or until a rollback changes which batch is next."""
+        settings, progress = self.settings, self.progress
+        batches = endless(
+            self.task.clips(), seconds=settings.batch_seconds, seed=settings.seed, start_step=progress.step
+        )
+        for ids in batches:
+            self.update(ids)
+            if progress.skips_in_a_row >= SKIPS_BEFORE_ROLLBACK:
+                self._roll_back()
+                return
+            self.between_updates()
+            if watch is not None:
+                watch(progress.step)
+            if self.ended:
+                return
+            if stop.came:
+                self._save()
+                raise StoppedError(
+                    f"stopped by SIGTERM after update {progress.step} of the {self.task.part}; "
+                    "the same command goes on from there"
+                )
 
     def update(self, ids: list[str]) -> None:
         """One optimizer update on a batch, or, where loss or gradient are not finite, none and a note of it."""
         settings, progress = self.settings, self.progress
-        rate = learning_rate(settings, progress.step)
+        rate = learning_rate(settings, progress.step) * progress.rate_share
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        torch.manual_seed(settings.seed * 1_000_003 + progress.step)  # dropout has no generator of its own
+            group["lr"] = rate * group["share"]
         counted = [buffer.clone() for buffer in self.modules.buffers()]
-        self.modules.train()
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=settings.precision == "bfloat16"):
-            report = self.task.loss(ids, progress.step, step_generator(settings.seed, progress.step))
-        report.loss.backward()
+        report = self._gradients(ids)
         norm = nn.utils.clip_grad_norm_(self.trained, settings.clip_norm)
         if math.isfinite(report.loss.item()) and math.isfinite(norm.item()):
             self.optimizer.step()
+            self.movement.pull(rate)
             self.average.update(self.task.network)
             progress.skips_in_a_row = 0
         else:
             # Batch statistics were counted on the way to the loss, and one number that is none would stay in them.
             for buffer, before in zip(self.modules.buffers(), counted, strict=True):
                 buffer.copy_(before)
-            self._note_skip(ids)
+            progress.skipped.append((progress.step, ids))
+            progress.skips_in_a_row += 1
         self.optimizer.zero_grad(set_to_none=True)
         progress.step += 1
         progress.audio_seconds += report.audio_seconds
@@ -172,36 +165,128 @@ class _Loop:
             extra = {"gradient_norm": norm.item(), "learning_rate": rate}
             self._record("train", {"loss": report.loss.item(), **values, **extra})
 
+    def _gradients(self, ids: list[str]) -> LossReport:
+        """Gradients of a batch, in twice as many pieces whenever memory is too small for the present number."""
+        while True:
+            try:
+                return self._gradients_of_pieces(ids)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                # The graph of the failed piece hangs on the error: both must go before the next try.
+                error.__traceback__ = None
+            self._cut_smaller(ids)
+
+    def _cut_smaller(self, ids: list[str]) -> None:
+        part, pieces = self.task.part, self.progress.pieces
+        self.optimizer.zero_grad(set_to_none=True)
+        if not can_be_cut(part):
+            raise TrainingError(
+                f"memory is too small for a batch of the {part} with {self.settings.batch_seconds:g} s; its losses "
+                "need the whole batch, so give a smaller batch_seconds (--settings) and another output folder"
+            )
+        if pieces >= len(ids):
+            raise TrainingError(
+                f"memory is too small for the {part} with clip {ids[0]} alone; cut long recordings, give less to the "
+                "machine beside this, or use strategy lora"
+            )
+        self.progress.pieces = min(2 * pieces, len(ids))
+
+    def _gradients_of_pieces(self, ids: list[str]) -> LossReport:
+        """Sum over pieces of loss x items, divided by all items: the gradient of the whole batch's mean."""
+        settings, step = self.settings, self.progress.step
+        torch.manual_seed(settings.seed * 1_000_003 + step)  # dropout has no generator of its own
+        generator = step_generator(settings.seed, step)
+        self.modules.train()
+        reports = []
+        for piece in pieces_of(ids, self.progress.pieces):
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=settings.precision == "bfloat16"):
+                report = self.task.loss(piece, step, generator)
+            (report.loss * report.count).backward()
+            reports.append(replace(report, loss=report.loss.detach()))
+        total = sum_reports(reports)
+        for parameter in self.trained:
+            if parameter.grad is not None:
+                parameter.grad /= total.count
+        return total
+
     def between_updates(self) -> None:
-        """Validate and save where the settings ask for it."""
-        if self.progress.step % self.settings.validate_every == 0:
+        """Validate, listen and save where the settings ask for it."""
+        step, settings = self.progress.step, self.settings
+        last = step == settings.steps
+        if step % settings.validate_every == 0 and not last:
             self.validate()
-        if self.progress.step % self.settings.checkpoint_every == 0:
+        heard = self.listener is not None and (step % settings.score_every == 0 or last)
+        if heard:
+            self._listen()
+        if heard or (step % settings.checkpoint_every == 0 and not last):
             self._save()
+            # Only now: a run that is killed before the checkpoint was whole goes back to one that knows these files.
+            self.run.keep_only(self.selection.best)
 
     def validate(self) -> dict[str, float]:
         """Held-out values of the averaged weights, also written into the curves."""
         with self.average.applied(self.task.network):
-            values = self.task.validate()
+            return self._validated()
+
+    def _validated(self) -> dict[str, float]:
+        values = self.task.validate()
         self._record("validation", values)
         return values
 
-    def resume(self) -> None:
-        """Take everything from the newest whole checkpoint, if there is one."""
+    def _restore(self) -> bool:
+        """Go to the newest whole checkpoint, if there is one."""
         saved = self.run.load()
         if saved is None:
-            return
-        self.modules.load_state_dict(saved["modules"])
+            return False
+        load_moving(self.modules, saved["modules"], self.run.folder)
         self.optimizer.load_state_dict(saved["optimizer"])
         self.average.load_state(saved["average"])
         self.task.load_state(saved["task"])
-        self.progress = Progress(**saved["progress"])
+        self.selection.load_state(saved["selection"])
+        vars(self.progress).update(saved["progress"])
+        return True
+
+    def _roll_back(self) -> None:
+        """Back to the last checkpoint and on at half the rate; what was skipped on the way stays on record."""
+        progress = self.progress
+        reached, skipped, rollbacks = progress.step, progress.skipped, [*progress.rollbacks, progress.step]
+        if len(rollbacks) > LARGEST_ROLLBACKS:
+            raise TrainingError(
+                f"the loss of the {self.task.part} was not finite for {SKIPS_BEFORE_ROLLBACK} updates in a row up to "
+                f"update {reached}, also after {LARGEST_ROLLBACKS} returns to the last checkpoint at half the rate "
+                f"each time; the last clips were {', '.join(skipped[-1][1][:5])}: remove them or lower the learning "
+                "rate, and give another output folder"
+            )
+        self._restore()
+        progress.skipped, progress.rollbacks = skipped, rollbacks
+        progress.rate_share /= 2
+        progress.skips_in_a_row = 0
+        self._save()
+
+    def _listen(self) -> None:
+        """Hear the averaged weights as they are, and keep them if they are among the best."""
+        if self.listener is None:
+            return
+        step, task = self.progress.step, self.task
+        with self.average.applied(task.network):
+            network = plain_copy(task.network)
+            heard = self.listener(task.part, network.eval())
+            self.selection.add(step, heard)
+            if step in self.selection.best:
+                self.run.keep(step, moving_state(self.modules))
+        self._record("heard", {"score": heard.score, **heard.values})
 
     def finish(self) -> PartResult:
-        """Validate, write weights and result, and close the folder."""
+        """Take the best weights, validate, merge adapters, write weights and result, and close the folder."""
         task, progress = self.task, self.progress
-        end = self.validate()
-        with self.average.applied(task.network):
+        chosen = self.selection.best[0] if self.selection.best else progress.step
+        with self._chosen(chosen):
+            end = self._validated()
+            if has_lora(task.network):
+                write_adapter(task.network, self.run.folder / "adapter", start="the start of this run")
+                merge_lora(task.network)
+                self._check_merged(end)
             weights = {name: value.detach().cpu().clone() for name, value in task.network.state_dict().items()}
         result = PartResult(
             part=task.part,
@@ -212,21 +297,34 @@ class _Loop:
             baseline=task.baseline(),
             baseline_name=task.baseline_name,
             skipped=progress.skipped,
-            settings=self.settings.model_dump(),
+            rollbacks=progress.rollbacks,
+            heard=self.selection.heard,
+            chosen_step=chosen,
+            stop=self.selection.stop,
+            settings=self.settings.model_dump(mode="json"),
         )
         self.run.finish(weights, result)
         return result
 
-    def _note_skip(self, ids: list[str]) -> None:
-        progress = self.progress
-        progress.skipped.append((progress.step, ids))
-        progress.skips_in_a_row += 1
-        if progress.skips_in_a_row >= LARGEST_SKIPS_IN_A_ROW:
-            raise TrainingError(
-                f"the loss of the {self.task.part} was not finite for {LARGEST_SKIPS_IN_A_ROW} updates in a row, up to "
-                f"update {progress.step + 1} with clips {', '.join(ids[:5])}; lower the learning rate or remove these "
-                "clips, and give another output folder"
-            )
+    @contextmanager
+    def _chosen(self, step: int) -> Iterator[None]:
+        """The network with the weights of the chosen step: kept ones, or the (averaged) last."""
+        if self.selection.best:
+            load_moving(self.modules, self.run.kept(step), self.run.folder)
+            yield
+        else:
+            with self.average.applied(self.task.network):
+                yield
+
+    def _check_merged(self, end: dict[str, float]) -> None:
+        """Merged weights must validate as the network with adapters did."""
+        merged = self.task.validate()
+        for name, value in end.items():
+            if not math.isclose(merged[name], value, rel_tol=MERGE_TOLERANCE, abs_tol=MERGE_TOLERANCE):
+                raise TrainingError(
+                    f"the merged {self.task.part} has {name} {merged[name]:.6g}, with its adapters it had {value:.6g}; "
+                    "the adapters are kept in the run folder, the model is not written"
+                )
 
     def _record(self, side: str, values: dict[str, float]) -> None:
         part, progress = self.task.part, self.progress
@@ -239,10 +337,11 @@ class _Loop:
         self.run.save(
             self.progress.step,
             {
-                "modules": self.modules.state_dict(),
+                "modules": moving_state(self.modules),
                 "optimizer": self.optimizer.state_dict(),
                 "average": self.average.state(),
                 "task": self.task.state(),
+                "selection": self.selection.state(),
                 "progress": vars(self.progress),
             },
         )

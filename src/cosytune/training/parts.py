@@ -15,11 +15,12 @@ from cosytune.text.tokenizers import load_tokenizer
 from cosytune.training.flow import FlowTask
 from cosytune.training.jobs import PartJob
 from cosytune.training.lm import LMTask
-from cosytune.training.loop import Task, Watch, train
+from cosytune.training.loop import Watch, train
 from cosytune.training.results import PartResult
 from cosytune.training.run import PartRun
 from cosytune.training.speaker_encoder import SpeakerEncoderTask
 from cosytune.training.speech_tokenizer import SpeechTokenizerTask
+from cosytune.training.task import Task
 from cosytune.training.vocoder import VocoderTask
 
 __all__ = ["train_part"]
@@ -39,7 +40,7 @@ def train_part(job: PartJob, watch: Watch | None = None) -> PartResult:
     corpus = Corpus(job.corpus)
     train_side, validation_side = corpus.utterances("train"), corpus.utterances("validation")
     _check_sides(corpus, train_side, validation_side, "clips")
-    return train(_task(job, model, corpus, train_side, validation_side, device), job.settings, run, watch)
+    return train(_task(job, model, corpus, train_side, validation_side, device), job.settings, run, watch, job.listener)
 
 
 def _task(

@@ -47,6 +47,10 @@ class PartResult:
         baseline: what a trivial predictor reaches on the same validation data, by metric name, in the same unit.
         baseline_name: which trivial predictor that is, in words.
         skipped: (step, clip ids) of updates left out because the loss or its gradient was not finite.
+        heard: step and score of every checkpoint that somebody listened to; step 0 is the untouched start.
+        chosen_step: step of the weights that were kept: the best heard, or the last.
+        stop: why the run ended early, or should have (with `obey_stops` off); empty if nothing spoke for it.
+        rollbacks: steps at which the run went back to its last checkpoint, and on at half the rate.
         settings: the resolved loop settings.
     """
 
@@ -59,11 +63,16 @@ class PartResult:
     baseline_name: str
     skipped: list[tuple[int, list[str]]] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
+    rollbacks: list[int] = field(default_factory=list)
+    heard: list[tuple[int, float]] = field(default_factory=list)
+    chosen_step: int | None = None
+    stop: str = ""
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> PartResult:
         """The record that `dataclasses.asdict` and JSON made a plain value of."""
-        return cls(**{**value, "skipped": [(step, list(ids)) for step, ids in value["skipped"]]})
+        skipped = [(step, list(ids)) for step, ids in value["skipped"]]
+        return cls(**{**value, "skipped": skipped, "heard": [(step, score) for step, score in value["heard"]]})
 
     def in_words(self) -> str:
         """One line: metric, start, end and the trivial baseline it must stay below."""
@@ -73,7 +82,12 @@ class PartResult:
             relation = "below" if end < value else "NOT below"
             pieces.append(f"{name} {start:.3f} -> {end:.3f}, {relation} {self.baseline_name} {value:.3f}")
         minutes = self.audio_seconds / 60
-        return f"{self.part}: {'; '.join(pieces)} ({self.steps} steps, {minutes:.1f} min of audio seen)"
+        said = f"{self.part}: {'; '.join(pieces)} ({self.steps} steps, {minutes:.1f} min of audio seen)"
+        if self.heard and self.chosen_step is not None:
+            scores = dict(self.heard)
+            said += f"; heard best at step {self.chosen_step}: score {scores[self.chosen_step]:.3f}"
+            said += f" (untouched {scores[0]:.3f})" if 0 in scores else ""
+        return f"{said}; {self.stop}" if self.stop else said
 
 
 @dataclass(frozen=True)

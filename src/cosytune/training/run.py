@@ -6,25 +6,49 @@ import hashlib
 import io
 import json
 import math
+import os
 import pickle
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from cosytune.errors import TrainingError
 from cosytune.files import write_bytes, write_json, write_text
-from cosytune.training.results import MetricPoint, PartResult, read_metrics, read_record
+from cosytune.training.results import MetricPoint, PartResult, read_record
 
-__all__ = ["PartRun"]
+__all__ = ["PartRun", "load_moving", "moving_state"]
 
 KEEP_CHECKPOINTS = 2
 
 
+def moving_state(modules: nn.Module) -> dict[str, Tensor]:
+    """What training changes: weights that are not frozen, and buffers. Frozen weights are in the start."""
+    frozen = {name for name, parameter in modules.named_parameters() if not parameter.requires_grad}
+    return {name: value for name, value in modules.state_dict().items() if name not in frozen}
+
+
+def load_moving(modules: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
+    """Inverse of `moving_state`.
+
+    Raises:
+        TrainingError: the state belongs to other modules.
+    """
+    expected = moving_state(modules)
+    if expected.keys() != state.keys() or any(expected[name].shape != state[name].shape for name in expected):
+        raise TrainingError(
+            f"the checkpoint in {folder} holds other weights than this run trains (the start or this program changed); "
+            "delete the run folder to start over"
+        )
+    modules.load_state_dict(state, strict=False)
+
+
 class PartRun:
-    """One folder: `settings.json`, `metrics.jsonl`, `checkpoints/step-N.pt` and `.sha256`, `weights.pt`, `result.json`.
+    """One folder: `settings.json`, `metrics.jsonl`, `checkpoints/step-N.pt` and `.sha256`, `weights.pt`, `result.json`;
+    where somebody listens also `best/step-N.pt`, and with LoRA `adapter/`.
 
     `result.json` is written last: a folder that has it is finished and is never trained again.
     """
@@ -35,6 +59,7 @@ class PartRun:
         Raises:
             TrainingError: the folder holds a run with other settings.
         """
+        settings = json.loads(json.dumps(settings))  # as a file gives them back: tuples are lists
         self.folder = folder
         self.metrics_path = folder / "metrics.jsonl"
         folder.mkdir(parents=True, exist_ok=True)
@@ -59,8 +84,9 @@ class PartRun:
 
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Write a checkpoint of `step` beside its checksum and drop all but the newest two."""
+        length = self.metrics_path.stat().st_size if self.metrics_path.exists() else 0
         buffer = io.BytesIO()
-        torch.save(state, buffer)
+        torch.save({**state, "metrics_bytes": length}, buffer)
         data = buffer.getvalue()
         path = self._checkpoint(step)
         write_bytes(path, data)
@@ -68,10 +94,10 @@ class PartRun:
         self._drop(self._steps()[:-KEEP_CHECKPOINTS])
 
     def load(self) -> dict[str, Any] | None:
-        """The state in the newest whole checkpoint, or None; curves are cut back to its step.
+        """The state in the newest whole checkpoint, or None; curves are cut back to what it knew.
 
         Raises:
-            TrainingError: a whole checkpoint holds something else, or the curves are damaged.
+            TrainingError: a whole checkpoint holds something else.
         """
         for left_by_a_crash in self.folder.rglob(".*.partial"):
             left_by_a_crash.unlink()
@@ -85,10 +111,29 @@ class PartRun:
                 state = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
             except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
                 raise TrainingError(f"{path} cannot be read as a checkpoint ({error}); delete it to go on") from error
-            self._cut_metrics(step)
+            self._cut_metrics(state.pop("metrics_bytes", 0))
             return state
-        self._cut_metrics(-1)
+        self._cut_metrics(0)
         return None
+
+    def keep(self, step: int, weights: dict[str, Tensor]) -> None:
+        """Write the weights of a checkpoint that may be chosen."""
+        buffer = io.BytesIO()
+        torch.save(weights, buffer)
+        write_bytes(self._kept(step), buffer.getvalue())
+
+    def keep_only(self, steps: Collection[int]) -> None:
+        """Drop the kept weights of all other steps."""
+        for path in (self.folder / "best").glob("step-*.pt"):
+            if int(path.stem.removeprefix("step-")) not in steps:
+                path.unlink()
+
+    def kept(self, step: int) -> dict[str, Tensor]:
+        """What `keep` wrote."""
+        return torch.load(self._kept(step), weights_only=True, map_location="cpu")
+
+    def _kept(self, step: int) -> Path:
+        return self.folder / "best" / f"step-{step:08d}.pt"
 
     def finish(self, weights: dict[str, torch.Tensor], result: PartResult) -> None:
         """Write the trained weights, then the result, then drop the checkpoints."""
@@ -116,7 +161,7 @@ class PartRun:
     def _steps(self) -> list[int]:
         return sorted(int(path.stem.removeprefix("step-")) for path in (self.folder / "checkpoints").glob("step-*.pt"))
 
-    def _cut_metrics(self, step: int) -> None:
+    def _cut_metrics(self, length: int) -> None:
+        """Forget what was written into the curves after a checkpoint: it will be written again."""
         if self.metrics_path.exists():
-            kept = [point for point in read_metrics(self.metrics_path) if point.step <= step]
-            write_text(self.metrics_path, "".join(json.dumps(asdict(point)) + "\n" for point in kept))
+            os.truncate(self.metrics_path, min(length, self.metrics_path.stat().st_size))

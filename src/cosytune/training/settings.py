@@ -22,6 +22,7 @@ __all__ = [
     "learning_rate",
     "override",
     "read_overrides",
+    "takes",
     "vector_kind",
 ]
 
@@ -51,6 +52,21 @@ class LoopSettings(BaseModel):
         prior_weight: weight of the flow's auxiliary prior loss on the regulated tokens.
         average: decay of the running average of the weights that is validated and kept; 0 keeps the last weights.
             Statistics that a network counts itself (batch normalisation) are kept as they are.
+        freeze: modules whose weights do not move, by dotted name, wildcards allowed (see `movement.freeze`).
+        layer_decay: each layer towards the input moves at this share of the rate of the one above it; 1.0: all alike.
+        anchor: what holds the network to its start: "l2sp" pulls the weights back, "kl" (LM only) keeps the predicted
+            distributions near those of the start, at the price of a second forward pass and a copy of the weights.
+        anchor_weight: strength of the anchor: for "l2sp" the share of the way back per update and unit of rate, for
+            "kl" the weight of the divergence (nats per token) beside the cross-entropy.
+        smoothing: label smoothing of the LM's cross-entropy.
+        lora_rank: rank of LoRA adapters, the only weights that then move; 0: no adapters.
+        lora_alpha: adapters are added times alpha / rank.
+        lora_dropout: on the adapters' input.
+        accumulate: an update's batch is worked through in so many pieces, to save memory.
+        score_every: updates between times that a checkpoint is heard, where somebody listens (see `selection`).
+        keep_best: checkpoints kept by what was heard; the best of them is the result.
+        patience: scores in a row without a new best that end the run; 0: none do.
+        obey_stops: whether a stop (patience, an alarm) ends the run, or is only recorded, as comparisons need it.
         validate_every, checkpoint_every: updates between validations and between checkpoints.
         precision: "float32", or "bfloat16" for autocast.
         seed: of data order, crops, dropout and noise.
@@ -71,6 +87,19 @@ class LoopSettings(BaseModel):
     continuous: float = Field(default=0.5, ge=0, le=1)
     prior_weight: float = Field(default=0.0, ge=0)
     average: float = Field(default=0.0, ge=0, lt=1)
+    freeze: tuple[str, ...] = ()
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
+    anchor: Literal["none", "l2sp", "kl"] = "none"
+    anchor_weight: float = Field(default=0.0, ge=0)
+    smoothing: float = Field(default=0.0, ge=0, lt=1)
+    lora_rank: int = Field(default=0, ge=0)
+    lora_alpha: int = Field(default=32, ge=1)
+    lora_dropout: float = Field(default=0.0, ge=0, lt=1)
+    accumulate: int = Field(default=1, ge=1)
+    score_every: int = Field(default=200, ge=1)
+    keep_best: int = Field(default=3, ge=1)
+    patience: int = Field(default=0, ge=0)
+    obey_stops: bool = True
     validate_every: int = Field(default=200, ge=1)
     checkpoint_every: int = Field(default=200, ge=1)
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -82,6 +111,14 @@ class LoopSettings(BaseModel):
             raise ValueError(f"adversarial_steps {self.adversarial_steps} are more than all {self.steps} steps")
         return self
 
+    @model_validator(mode="after")
+    def _switches_that_belong_together(self) -> Self:
+        if (self.anchor == "none") != (self.anchor_weight == 0):
+            raise ValueError(f"anchor {self.anchor!r} and anchor_weight {self.anchor_weight} do not go together")
+        if self.lora_rank and self.anchor == "l2sp":
+            raise ValueError("LoRA leaves the start's weights as they are, so anchor 'l2sp' has nothing to pull back")
+        return self
+
 
 # What only some parts know how to use: given to another part it is refused, not ignored.
 _USED_BY: dict[str, tuple[PartName, ...]] = {
@@ -90,7 +127,18 @@ _USED_BY: dict[str, tuple[PartName, ...]] = {
     "concatenate": ("lm",),
     "continuous": ("speech_tokenizer",),
     "prior_weight": ("flow",),
+    "smoothing": ("lm",),
+    "lora_rank": ("lm", "flow"),
+    "lora_alpha": ("lm", "flow"),
+    "lora_dropout": ("lm", "flow"),
+    # The other parts' losses look at a whole batch: statistics of a batch, an adversary's turn.
+    "accumulate": ("lm", "flow"),
 }
+
+
+def takes(part: str, setting: str) -> bool:
+    """Whether a part uses a setting."""
+    return part in _USED_BY.get(setting, (part,))
 
 
 def learning_rate(settings: LoopSettings, step: int) -> float:
@@ -127,6 +175,8 @@ _SMALL: dict[tuple[str, str], dict[str, Any]] = {
 _LARGE_RATES = {"pretrain": 1e-3, "sft": 1e-5, "tune": 1e-5}
 _LARGE_VOCODER_RATE = 2e-4
 SMALL_PARAMETERS = 30_000_000
+SMALL_VOCODER = 5_000_000
+"""The released vocoder has 21 million weights."""
 
 
 def default_settings(stage: StageName, part: PartName, parameters: int) -> LoopSettings:
@@ -139,7 +189,7 @@ def default_settings(stage: StageName, part: PartName, parameters: int) -> LoopS
         allowed = ", ".join(p for s, p in _SMALL if s == stage)
         raise InputError(f"stage {stage} does not train the {part}; it trains {allowed}")
     values = dict(_SMALL[stage, part])
-    if parameters > SMALL_PARAMETERS:
+    if parameters > (SMALL_VOCODER if part == "vocoder" else SMALL_PARAMETERS):
         values["learning_rate"] = _LARGE_VOCODER_RATE if part == "vocoder" else _LARGE_RATES[stage]
         values["prior_weight"] = 0.0
     return LoopSettings(**values)
@@ -179,8 +229,10 @@ def override(settings: LoopSettings, part: PartName, changes: Mapping[str, Any])
     for name in changes:
         if name not in LoopSettings.model_fields:
             raise InputError(f"{part} has no setting {name!r}; settings are {', '.join(LoopSettings.model_fields)}")
-        if part not in _USED_BY.get(name, (part,)):
+        if not takes(part, name):
             raise InputError(f"setting {part}.{name} would do nothing; it is for {', '.join(_USED_BY[name])}")
+    if changes.get("anchor") == "kl" and part != "lm":
+        raise InputError(f"setting {part}.anchor = 'kl' is for the lm, which predicts distributions; give 'l2sp'")
     try:
         return LoopSettings(**{**settings.model_dump(), **changes})
     except ValidationError as error:

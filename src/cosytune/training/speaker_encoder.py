@@ -15,8 +15,8 @@ from cosytune.errors import DataError
 from cosytune.models.folder import Model
 from cosytune.models.speaker_encoder.loss import MarginSoftmax
 from cosytune.training.clips import spread
-from cosytune.training.loop import LossReport, Task
 from cosytune.training.settings import LoopSettings
+from cosytune.training.task import LossReport, Task
 from cosytune.training.waves import Waves
 from cosytune.units import FEATURE_SAMPLE_RATE, samples_of_seconds
 

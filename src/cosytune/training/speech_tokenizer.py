@@ -15,8 +15,8 @@ from cosytune.models.folder import Model
 from cosytune.models.speech_tokenizer.loss import constant_ctc_baseline, ctc_loss
 from cosytune.text.tokenizers import TextTokenizer
 from cosytune.training.clips import spoken_text, spread
-from cosytune.training.loop import LossReport, Task
 from cosytune.training.settings import LoopSettings
+from cosytune.training.task import LossReport, Task
 from cosytune.training.waves import Waves
 from cosytune.units import FEATURE_SAMPLE_RATE, feature_frames
 

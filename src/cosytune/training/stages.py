@@ -18,6 +18,7 @@ from cosytune.files import hash_json, lock, write_json
 from cosytune.models.agreement import check_text_tokens
 from cosytune.models.checkpoints import read_checkpoint
 from cosytune.models.folder import Model, TokenizerFile, read_model, write_model
+from cosytune.models.inspection import inspect_model
 from cosytune.models.loading import load_strictly, network_of
 from cosytune.models.sizes import family_size
 from cosytune.models.voices import Voice
@@ -26,9 +27,10 @@ from cosytune.training.clips import spoken_text
 from cosytune.training.features import corpus_features
 from cosytune.training.jobs import PartJob, Reporter, default_workers, run_jobs, threads_for
 from cosytune.training.results import PartResult, StageResult, read_record
-from cosytune.training.settings import PARTS, LoopSettings, PartName, StageName, default_settings, override
+from cosytune.training.settings import PARTS, LoopSettings, PartName, StageName
+from cosytune.training.strategies import Situation, StrategyName, check_range, default_strategy, resolve
 
-__all__ = ["DEFAULT_PARTS", "StagePlan", "initial_model", "read_stage_result", "run_stage"]
+__all__ = ["DEFAULT_PARTS", "StagePlan", "initial_model", "read_stage_result", "resolve_settings", "run_stage"]
 
 DEFAULT_PARTS: dict[StageName, tuple[PartName, ...]] = {
     "pretrain": PARTS,
@@ -53,6 +55,8 @@ class StagePlan:
         seed: of everything random.
         workers: parts trained at a time.
         label: what progress calls this stage.
+        strategy: how the weights may move; None is the stage's own (`strategies.default_strategy`).
+        force: allow rates and budgets that nothing measured supports.
     """
 
     stage: StageName
@@ -64,6 +68,8 @@ class StagePlan:
     seed: int = 0
     workers: int = field(default_factory=default_workers)
     label: str = ""
+    strategy: StrategyName | None = None
+    force: bool = False
 
     @property
     def run_folder(self) -> Path:
@@ -117,7 +123,14 @@ def run_stage(plan: StagePlan, reporter: Reporter) -> StageResult:
     """
     start = read_model(plan.start)
     corpus = Corpus(plan.corpus)
-    identity = _identity(plan, start, corpus)
+    settings = resolve_settings(plan, start, corpus, reporter)
+    start_hash = start.hash()
+    identity = {
+        "stage": plan.stage,
+        "start": start_hash,
+        "corpus": corpus.hash,
+        "settings": {part: chosen.model_dump(mode="json") for part, chosen in settings.items()},
+    }
     _check(plan, start, corpus)
     _claim(plan, identity)
     try:
@@ -127,7 +140,35 @@ def run_stage(plan: StagePlan, reporter: Reporter) -> StageResult:
             f"another command is at work in {plan.run_folder}; wait until it ends, or give another --output"
         ) from error
     with held:
-        return _run(plan, start, corpus, identity, reporter)
+        return _run(plan, start, corpus, settings, start_hash, reporter)
+
+
+def resolve_settings(plan: StagePlan, start: Model, corpus: Corpus, reporter: Reporter) -> dict[PartName, LoopSettings]:
+    """Settings of each part: the strategy's numbers for this start and corpus, and what the plan replaces in them.
+
+    Raises:
+        InputError: no parts, parts that this stage does not train, settings that do not fit or are far outside their
+            known range.
+    """
+    if not plan.parts:
+        raise InputError(f"stage {plan.stage} was given no parts; parts are {', '.join(DEFAULT_PARTS[plan.stage])}")
+    if unknown := [part for part in plan.overrides if part not in plan.parts]:
+        raise InputError(
+            f"settings are given for {unknown[0]}, which is not trained; parts are {', '.join(plan.parts)}"
+        )
+    strategy = plan.strategy or default_strategy(plan.stage)
+    kind = inspect_model(plan.start).identity.kind
+    minutes = sum(clip.seconds for clip in corpus.utterances("train")) / 60
+    resolved: dict[PartName, LoopSettings] = {}
+    for part in plan.parts:
+        parameters = sum(weight.numel() for weight in start.part(part).parameters())
+        situation = Situation(plan.stage, kind, parameters, minutes)
+        changes = {"seed": plan.seed, **plan.overrides.get(part, {})}
+        resolved[part], reason = resolve(strategy, part, situation, changes)
+        if not plan.force:
+            check_range(resolved[part], part, situation)
+        reporter.say(f"{part}: {reason}")
+    return resolved
 
 
 def _check(plan: StagePlan, start: Model, corpus: Corpus) -> None:
@@ -147,7 +188,14 @@ def _check(plan: StagePlan, start: Model, corpus: Corpus) -> None:
         )
 
 
-def _run(plan: StagePlan, start: Model, corpus: Corpus, identity: Mapping[str, Any], reporter: Reporter) -> StageResult:
+def _run(
+    plan: StagePlan,
+    start: Model,
+    corpus: Corpus,
+    settings: Mapping[PartName, LoopSettings],
+    start_hash: str,
+    reporter: Reporter,
+) -> StageResult:
     """Train the phases one after the other; what an earlier call finished is read."""
     result_path = plan.run_folder / "stage.json"
     if result_path.exists() and (plan.output / "model.json").exists():
@@ -160,13 +208,13 @@ def _run(plan: StagePlan, start: Model, corpus: Corpus, identity: Mapping[str, A
             write_model(model, folder)
         if any(part in _NEED_FEATURES for part in parts):
             corpus_features(corpus, model, reporter)
-        finished = run_jobs(_jobs(plan, folder, parts, start), _workers(plan, parts), reporter)
+        finished = run_jobs(_jobs(plan, folder, parts, settings), _workers(plan, parts), reporter)
         for part in finished:
             path = plan.run_folder / part.part / "weights.pt"
             load_strictly(model.part(part.part), read_checkpoint(path), str(path))
             reporter.say(part.in_words())
         results += finished
-    result = StageResult(plan.stage, str(plan.start), identity["start"], corpus.hash, plan.seed, results)
+    result = StageResult(plan.stage, str(plan.start), start_hash, corpus.hash, plan.seed, results)
     write_model(_described(model, plan, corpus, result, reporter), plan.output)
     write_json(result_path, result.to_json())
     return result
@@ -198,7 +246,9 @@ def _workers(plan: StagePlan, parts: Sequence[PartName]) -> int:
     return max(1, min(plan.workers, len(parts)))
 
 
-def _jobs(plan: StagePlan, folder: Path, parts: Sequence[PartName], start: Model) -> list[PartJob]:
+def _jobs(
+    plan: StagePlan, folder: Path, parts: Sequence[PartName], settings: Mapping[PartName, LoopSettings]
+) -> list[PartJob]:
     threads = threads_for(_workers(plan, parts))
     prefix = f"{plan.label} " if plan.label else ""
     return [
@@ -209,29 +259,11 @@ def _jobs(plan: StagePlan, folder: Path, parts: Sequence[PartName], start: Model
             folder,
             plan.corpus,
             plan.run_folder / part,
-            _settings(plan, part, start),
+            settings[part],
             threads,
         )
         for part in parts
     ]
-
-
-def _settings(plan: StagePlan, part: PartName, start: Model) -> LoopSettings:
-    parameters = sum(p.numel() for p in start.part(part).parameters())
-    changes = {"seed": plan.seed, **plan.overrides.get(part, {})}
-    return override(default_settings(plan.stage, part, parameters), part, changes)
-
-
-def _identity(plan: StagePlan, start: Model, corpus: Corpus) -> dict[str, Any]:
-    """What makes a run this run; the same plan in the same place goes on, another one is refused."""
-    if not plan.parts:
-        raise InputError(f"stage {plan.stage} was given no parts; parts are {', '.join(DEFAULT_PARTS[plan.stage])}")
-    if unknown := [part for part in plan.overrides if part not in plan.parts]:
-        raise InputError(
-            f"settings are given for {unknown[0]}, which is not trained; parts are {', '.join(plan.parts)}"
-        )
-    settings = {part: _settings(plan, part, start).model_dump() for part in plan.parts}
-    return {"stage": plan.stage, "start": start.hash(), "corpus": corpus.hash, "settings": settings}
 
 
 def _claim(plan: StagePlan, identity: dict[str, Any]) -> None:
@@ -262,6 +294,7 @@ def _described(model: Model, plan: StagePlan, corpus: Corpus, result: StageResul
         "start": model.name,
         "start_hash": result.start_hash,
         "corpus_hash": corpus.hash,
+        "strategy": plan.strategy or default_strategy(plan.stage),
         "settings_hash": hash_json([part.settings for part in result.parts]),
         "parts": [part.part for part in result.parts],
         "seed": plan.seed,

@@ -27,8 +27,8 @@ from cosytune.models.vocoder.loss import (
     relativistic_loss,
 )
 from cosytune.training.clips import spread
-from cosytune.training.loop import LossReport, Task
 from cosytune.training.settings import LoopSettings
+from cosytune.training.task import LossReport, Task
 from cosytune.training.waves import Waves
 
 __all__ = ["VocoderTask"]

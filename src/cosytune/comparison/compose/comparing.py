@@ -99,6 +99,7 @@ def _tune(plan: ComparisonPlan, name: str, seed: int, reporter: Reporter) -> Arm
         seed=seed,
         workers=plan.workers,
         label=f"{name} seed {seed}",
+        strategy=plan.strategy,
     )
     return Arm(name, seed, str(output), run_stage(stage, reporter))
 

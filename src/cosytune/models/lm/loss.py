@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cosytune.models.lm.model import IGNORED, LMOutput
 
-__all__ = ["LMLoss", "lm_loss"]
+__all__ = ["LMLoss", "divergence", "lm_loss"]
 
 
 class LMLoss(NamedTuple):
@@ -57,6 +57,21 @@ def lm_loss(output: LMOutput, smoothing: float = 0.0, length_normalised: bool = 
     hits = ((logits.argmax(dim=-1) == targets) & valid).sum()
     counted = tokens.clamp(min=1)
     return LMLoss(total / (counted if length_normalised else logits.shape[0]), hits / counted, tokens)
+
+
+def divergence(start: LMOutput, output: LMOutput) -> Tensor:
+    """Kullback-Leibler divergence KL(start || output) in nats per predicting position, a scalar.
+
+    What learning without forgetting keeps small (Li and Hoiem 2016, arXiv 1606.09282, at temperature 1).
+
+    Args:
+        start: what the untouched network predicts for the same batch, logits [B, P, C].
+        output: what the network in training predicts, logits [B, P, C].
+    """
+    valid = (output.targets != IGNORED).unsqueeze(-1)
+    before, now = (each.logits.float().log_softmax(dim=-1) for each in (start, output))
+    total = torch.where(valid, before.exp() * (before - now), 0.0).sum()
+    return total / valid.sum().clamp(min=1)
 
 
 def _smoothed(logits: Tensor, targets: Tensor, valid: Tensor, smoothing: float) -> Tensor:

@@ -1,0 +1,94 @@
+"""What one part brings to training: its network, its clips, its loss."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cosytune.data.manifest import Utterance
+
+__all__ = ["LossReport", "Task", "step_generator", "sum_reports"]
+
+
+@dataclass(frozen=True)
+class LossReport:
+    """What a task computed for one batch.
+
+    Attributes:
+        loss: scalar to be minimised.
+        values: numbers worth a curve, as scalars.
+        audio_seconds: seconds of speech in the batch.
+        count: of the items that `loss` and `values` are means over; what the pieces of a batch are weighed by.
+    """
+
+    loss: Tensor
+    values: dict[str, Tensor]
+    audio_seconds: float
+    count: float | Tensor = 1.0
+
+
+class Task(ABC):
+    """One part's side of training: which network, which clips, which loss.
+
+    Attributes:
+        part: name of the network.
+        baseline_name: the trivial predictor of `baseline`, in words.
+        betas: decays of AdamW's moments.
+        network: its weights are the result.
+        head: trained along and thrown away afterwards (a classification head), or None.
+    """
+
+    part: str
+    baseline_name: str
+    betas: tuple[float, float] = (0.9, 0.98)
+    network: Any
+    head: nn.Module | None = None
+
+    @abstractmethod
+    def clips(self) -> Sequence[Utterance]:
+        """Training utterances, as the sampler wants them."""
+
+    @abstractmethod
+    def loss(self, ids: list[str], step: int, generator: torch.Generator) -> LossReport:
+        """Loss of one batch in update number `step` (from 0); all randomness but dropout comes from `generator`."""
+
+    @abstractmethod
+    def validate(self) -> dict[str, float]:
+        """Held-out values of the network as it is, the same draws every time."""
+
+    @abstractmethod
+    def baseline(self) -> dict[str, float]:
+        """What a trivial predictor reaches on the same held-out data."""
+
+    def state(self) -> dict[str, Any]:
+        """What else a checkpoint must hold, as tensors and plain values."""
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:  # noqa: B027 - most parts have none
+        """Inverse of `state`."""
+
+
+def sum_reports(reports: Sequence[LossReport]) -> LossReport:
+    """The report of a whole batch: means weighed by their counts, sums of everything else."""
+    count = sum(report.count for report in reports)
+    names = reports[0].values
+
+    def mean(values: Sequence[Tensor]) -> Tensor:
+        return torch.stack([value * r.count for value, r in zip(values, reports, strict=True)]).sum() / count
+
+    return LossReport(
+        mean([report.loss for report in reports]),
+        {name: mean([report.values[name] for report in reports]) for name in names},
+        sum(report.audio_seconds for report in reports),
+        count,
+    )
+
+
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """The source of all random numbers of one update: it depends on nothing but seed and step, so resuming is exact."""
+    return torch.Generator().manual_seed(seed * 1_000_003 + step * 7919 + 17)
