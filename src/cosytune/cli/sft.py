@@ -6,7 +6,20 @@ from pathlib import Path
 
 import typer
 
-from cosytune.cli.training_options import DATA, FORCE, JSON, OUTPUT, PARTS, SEED, SETTINGS, STRATEGY, WORKERS, run
+from cosytune.cli.training_options import (
+    DATA,
+    FORCE,
+    JSON,
+    OUTPUT,
+    PARTS,
+    REPLAY,
+    REPLAY_DATA,
+    SEED,
+    SETTINGS,
+    STRATEGY,
+    WORKERS,
+    run,
+)
 
 __all__ = ["command"]
 
@@ -20,8 +33,10 @@ def command(
     seed: int = SEED,
     workers: int = WORKERS,
     strategy: str = STRATEGY,
+    replay: float = REPLAY,
+    replay_data: Path = REPLAY_DATA,
     force: bool = FORCE,
     as_json: bool = JSON,
 ) -> None:
     """Fine-tune on labelled speech; every speaker of the corpus becomes a named voice."""
-    run("sft", start, data, output, parts, settings, seed, workers, strategy, force, as_json)
+    run("sft", start, data, output, parts, settings, seed, workers, strategy, force, as_json, replay, replay_data)

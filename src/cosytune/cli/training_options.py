@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -17,6 +18,8 @@ __all__ = [
     "JSON",
     "OUTPUT",
     "PARTS",
+    "REPLAY",
+    "REPLAY_DATA",
     "SEED",
     "SETTINGS",
     "STRATEGY",
@@ -43,6 +46,14 @@ STRATEGY = typer.Option(
     help="How the weights may move: full, conservative, lora, or advised (by what the start is; the default of tune).",
 )
 FORCE = typer.Option(False, "--force", help="Allow rates and budgets far outside what was measured to work.")
+REPLAY = typer.Option(
+    None,
+    "--replay",
+    min=0.0,
+    max=0.9,
+    help="Share of updates that rehearse what the start could do: its own speech in its own voices, or --replay-data.",
+)
+REPLAY_DATA = typer.Option(None, "--replay-data", help="Prepared corpus or folder of recordings to rehearse.")
 JSON = typer.Option(False, "--json", help="Print the result as JSON.")
 
 
@@ -83,6 +94,25 @@ def named_strategy(text: str | None) -> StrategyName | None:
     return found
 
 
+def with_replay(
+    overrides: Mapping[PartName, Mapping[str, Any]], parts: Sequence[PartName], share: float | None
+) -> dict[PartName, dict[str, Any]]:
+    """Settings by part with `--replay` put into those of the parts that can rehearse; a settings file goes first."""
+    from cosytune.training.settings import takes
+
+    changed = {part: dict(changes) for part, changes in overrides.items()}
+    if share is not None:
+        for part in parts:
+            if takes(part, "replay"):
+                changed[part] = {"replay": share, **changed.get(part, {})}
+    return changed
+
+
+def beside(output: Path, kind: str) -> Path:
+    """A folder next to the model that belongs to it."""
+    return output.with_name(f"{output.name}.{kind}")
+
+
 def named_folder(output: Path) -> Path:
     """The same folder by a path that ends in its name: `.` has none, and other folders are named after it."""
     return output if output.name not in ("", "..") else output.resolve()
@@ -100,19 +130,24 @@ def run(
     strategy: str | None,
     force: bool,
     as_json: bool,
+    replay: float | None = None,
+    replay_data: Path | None = None,
 ) -> None:
     """Prepare the data if needed, run the stage, print what came of it."""
     from cosytune.cli.output import print_result, progress
     from cosytune.comparison.compose import corpus_of
+    from cosytune.errors import InputError
     from cosytune.training.jobs import default_workers
     from cosytune.training.settings import read_overrides
     from cosytune.training.stages import StagePlan, run_stage
 
     output = named_folder(output)
-    overrides = read_overrides(settings) if settings is not None else {}
     chosen = split_parts(parts, stage)
+    overrides = with_replay(read_overrides(settings) if settings is not None else {}, chosen, replay)
+    if replay_data is not None and not any(changes.get("replay") for changes in overrides.values()):
+        raise InputError("--replay-data without a share would never be looked at; give --replay too, such as 0.2")
     with progress() as bars:
-        corpus = corpus_of(data, output.with_name(output.name + ".corpus"))
+        corpus = corpus_of(data, beside(output, "corpus"))
         bars.say(corpus.ledger.summary())
         plan = StagePlan(
             stage,
@@ -125,6 +160,7 @@ def run(
             workers or default_workers(),
             strategy=named_strategy(strategy),
             force=force,
+            rehearsal=None if replay_data is None else corpus_of(replay_data, beside(output, "rehearsal")).path,
         )
         result = run_stage(plan, bars)
     lines = [part.in_words() for part in result.parts]

@@ -13,6 +13,7 @@ from cosytune.data.manifest import Utterance
 from cosytune.models.flow.loss import FlowTerms, draw, flow_terms, gaussian_baseline
 from cosytune.models.folder import Model
 from cosytune.training.clips import spread
+from cosytune.training.rehearsal import RehearsedFeatures
 from cosytune.training.settings import LoopSettings, StageName, vector_kind
 from cosytune.training.task import LossReport, Task
 
@@ -33,21 +34,26 @@ class FlowTask(Task):
         model: Model,
         train: Sequence[Utterance],
         validation: Sequence[Utterance],
-        features: FeatureStore,
+        features: FeatureStore | RehearsedFeatures,
         stage: StageName,
         settings: LoopSettings,
         device: torch.device,
+        rehearsal: Sequence[Utterance] = (),
     ) -> None:
         self.network = model.part(self.part).to(device)
         self._features, self._stage = features, stage
         self._settings, self._device = settings, device
         self._frame_rate = model.clock.frame_rate
-        self._train = list(train)
+        self._train, self._rehearsal = list(train), list(rehearsal)
         self._validation = [clip.id for clip in spread(validation, VALIDATION_CLIPS)]
 
     def clips(self) -> Sequence[Utterance]:
         """All training clips; transcripts are not needed."""
         return self._train
+
+    def rehearsal(self) -> Sequence[Utterance]:
+        """Clips of the start's own speech."""
+        return self._rehearsal
 
     def loss(self, ids: list[str], step: int, generator: torch.Generator) -> LossReport:
         """Mean squared error of the velocity, plus `prior_weight` times the prior's mean absolute error."""

@@ -59,6 +59,7 @@ class PartJob:
         settings: the resolved loop settings.
         threads: processor threads; part of the job because sums depend on it.
         listener: who hears checkpoints; None: the last one is kept.
+        rehearsal: prepared corpus that updates of `replay` are made from.
     """
 
     label: str
@@ -70,6 +71,7 @@ class PartJob:
     settings: LoopSettings
     threads: int
     listener: Listener | None = None
+    rehearsal: Path | None = None
 
 
 def run_job(job: PartJob, watch: Watch | None = None) -> PartResult:

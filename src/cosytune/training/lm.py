@@ -19,6 +19,7 @@ from cosytune.models.lm.loss import divergence, lm_loss
 from cosytune.models.lm.model import LM, LMOutput
 from cosytune.text.tokenizers import TextTokenizer
 from cosytune.training.clips import spoken_text, spread
+from cosytune.training.rehearsal import RehearsedFeatures
 from cosytune.training.settings import LoopSettings, StageName, vector_kind
 from cosytune.training.task import LossReport, Task
 
@@ -39,22 +40,23 @@ class LMTask(Task):
         model: Model,
         train: Sequence[Utterance],
         validation: Sequence[Utterance],
-        features: FeatureStore,
+        features: FeatureStore | RehearsedFeatures,
         tokenizer: TextTokenizer,
         stage: StageName,
         settings: LoopSettings,
         device: torch.device,
+        rehearsal: Sequence[Utterance] = (),
     ) -> None:
         self.network = model.part(self.part).to(device)
         self._start = copy.deepcopy(self.network).eval().requires_grad_(False) if settings.anchor == "kl" else None
         self._tokenizer, self._features, self._stage = tokenizer, features, stage
         self._settings, self._device = settings, device
         self._token_rate = model.clock.token_rate
-        self._train = list(train)
+        self._train, self._rehearsal = list(train), list(rehearsal)
         self._validation = [clip.id for clip in spread(validation, VALIDATION_CLIPS)]
-        self._texts = {clip.id: spoken_text(clip.text, clip.language) for clip in (*train, *validation)}
+        self._texts = {clip.id: spoken_text(clip.text, clip.language) for clip in (*train, *validation, *rehearsal)}
         # What may follow a clip: the same voice, and a transcript exactly if the clip has one.
-        self._kind = {clip.id: (clip.speaker, bool(self._texts[clip.id])) for clip in train}
+        self._kind = {clip.id: (clip.speaker, bool(self._texts[clip.id])) for clip in (*train, *rehearsal)}
         self._alike: dict[tuple[str, bool], list[str]] = {}
         for clip_id, kind in self._kind.items():
             self._alike.setdefault(kind, []).append(clip_id)
@@ -62,6 +64,10 @@ class LMTask(Task):
     def clips(self) -> Sequence[Utterance]:
         """Training clips; those without a transcript teach speech continuation from an empty text."""
         return self._train
+
+    def rehearsal(self) -> Sequence[Utterance]:
+        """Clips of the start's own speech."""
+        return self._rehearsal
 
     def loss(self, ids: list[str], step: int, generator: torch.Generator) -> LossReport:
         """Length-normalised cross-entropy in nats per token, plus the divergence from the start with anchor "kl"."""

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
 
+from cosytune.data.manifest import Utterance
 from cosytune.data.sampler import endless
 from cosytune.errors import StoppedError, TrainingError
 from cosytune.training.average import WeightAverage
 from cosytune.training.lora import has_lora, merge_lora, plain_copy, write_adapter
 from cosytune.training.movement import Movement
 from cosytune.training.pieces import can_be_cut, is_out_of_memory, pieces_of
+from cosytune.training.rehearsal import mixed, rehearsed_before
 from cosytune.training.results import MetricPoint, PartResult
 from cosytune.training.run import PartRun, load_moving, moving_state
 from cosytune.training.selection import Listener, Selection
@@ -116,11 +118,8 @@ class _Loop:
 
     def run_on(self, watch: Watch | None, stop: StopRequest) -> None:
         """Update after update until the last one, or until a rollback changes which batch is next."""
-        settings, progress = self.settings, self.progress
-        batches = endless(
-            self.task.clips(), seconds=settings.batch_seconds, seed=settings.seed, start_step=progress.step
-        )
-        for ids in batches:
+        progress = self.progress
+        for ids in self._batches():
             self.update(ids)
             if progress.skips_in_a_row >= SKIPS_BEFORE_ROLLBACK:
                 self._roll_back()
@@ -136,6 +135,20 @@ class _Loop:
                     f"stopped by SIGTERM after update {progress.step} of the {self.task.part}; "
                     "the same command goes on from there"
                 )
+
+    def _batches(self) -> Iterator[list[str]]:
+        """Ids of each update's clips from the present step on, those of the rehearsal at its share of the updates."""
+        settings, step = self.settings, self.progress.step
+
+        def clips_of(clips: Sequence[Utterance], begun: int) -> Iterator[list[str]]:
+            return endless(clips, seconds=settings.batch_seconds, seed=settings.seed, start_step=begun)
+
+        if not settings.replay:
+            return clips_of(self.task.clips(), step)
+        old = rehearsed_before(step, settings.replay)
+        return mixed(
+            clips_of(self.task.clips(), step - old), clips_of(self.task.rehearsal(), old), settings.replay, step
+        )
 
     def update(self, ids: list[str]) -> None:
         """One optimizer update on a batch, or, where loss or gradient are not finite, none and a note of it."""

@@ -16,6 +16,7 @@ from cosytune.training.flow import FlowTask
 from cosytune.training.jobs import PartJob
 from cosytune.training.lm import LMTask
 from cosytune.training.loop import Watch, train
+from cosytune.training.rehearsal import RehearsedFeatures, rehearsal_clips
 from cosytune.training.results import PartResult
 from cosytune.training.run import PartRun
 from cosytune.training.speaker_encoder import SpeakerEncoderTask
@@ -64,9 +65,23 @@ def _task(
     train_side = tuple(clip for clip in train_side if clip.id in features)
     validation_side = tuple(clip for clip in validation_side if clip.id in features)
     _check_sides(corpus, train_side, validation_side, "clips with features")
+    known: FeatureStore | RehearsedFeatures = features
+    old: tuple[Utterance, ...] = ()
+    if job.settings.replay:
+        known, old = _rehearsed(job, model, features)
     if job.part == "lm":
-        return LMTask(model, train_side, validation_side, features, tokenizer, job.stage, job.settings, device)
-    return FlowTask(model, train_side, validation_side, features, job.stage, job.settings, device)
+        return LMTask(model, train_side, validation_side, known, tokenizer, job.stage, job.settings, device, old)
+    return FlowTask(model, train_side, validation_side, known, job.stage, job.settings, device, old)
+
+
+def _rehearsed(job: PartJob, model: Model, features: FeatureStore) -> tuple[RehearsedFeatures, tuple[Utterance, ...]]:
+    if job.rehearsal is None:
+        raise DataError(f"the {job.part} is to rehearse in {job.settings.replay:.0%} of its updates, but has no corpus")
+    corpus = Corpus(job.rehearsal)
+    identity = model.extractor_hash()
+    store = FeatureStore(corpus.features_folder(identity), extractors=identity)
+    voices = {name: voice.vector.numpy() for name, voice in model.voices.items()}
+    return RehearsedFeatures(features, store, voices), rehearsal_clips(corpus.utterances("train"), store)
 
 
 def _check_sides(corpus: Corpus, train_side: Sequence[Utterance], validation: Sequence[Utterance], what: str) -> None:

@@ -62,6 +62,7 @@ class LoopSettings(BaseModel):
         lora_rank: rank of LoRA adapters, the only weights that then move; 0: no adapters.
         lora_alpha: adapters are added times alpha / rank.
         lora_dropout: on the adapters' input.
+        replay: share of the updates that rehearse what the start could do instead of learning what is new.
         accumulate: an update's batch is worked through in so many pieces, to save memory.
         score_every: updates between times that a checkpoint is heard, where somebody listens (see `selection`).
         keep_best: checkpoints kept by what was heard; the best of them is the result.
@@ -95,6 +96,7 @@ class LoopSettings(BaseModel):
     lora_rank: int = Field(default=0, ge=0)
     lora_alpha: int = Field(default=32, ge=1)
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)
+    replay: float = Field(default=0.0, ge=0, le=0.9)
     accumulate: int = Field(default=1, ge=1)
     score_every: int = Field(default=200, ge=1)
     keep_best: int = Field(default=3, ge=1)
@@ -131,6 +133,7 @@ _USED_BY: dict[str, tuple[PartName, ...]] = {
     "lora_rank": ("lm", "flow"),
     "lora_alpha": ("lm", "flow"),
     "lora_dropout": ("lm", "flow"),
+    "replay": ("lm", "flow"),
     # The other parts' losses look at a whole batch: statistics of a batch, an adversary's turn.
     "accumulate": ("lm", "flow"),
 }

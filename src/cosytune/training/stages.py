@@ -13,6 +13,7 @@ import torch
 
 from cosytune import __version__
 from cosytune.data.corpus import Corpus
+from cosytune.data.prepare import prepare_corpus
 from cosytune.errors import DataError, InputError, TrainingError
 from cosytune.files import hash_json, lock, write_json
 from cosytune.models.agreement import check_text_tokens
@@ -26,7 +27,9 @@ from cosytune.text.tokenizers import SmallTokenizer, load_tokenizer
 from cosytune.training.clips import spoken_text
 from cosytune.training.features import corpus_features
 from cosytune.training.jobs import PartJob, Reporter, default_workers, run_jobs, threads_for
+from cosytune.training.rehearsal import rehearsal_languages, speak_rehearsal
 from cosytune.training.results import PartResult, StageResult, read_record
+from cosytune.training.selection import Listener
 from cosytune.training.settings import PARTS, LoopSettings, PartName, StageName
 from cosytune.training.strategies import Situation, StrategyName, check_range, default_strategy, resolve
 
@@ -56,6 +59,9 @@ class StagePlan:
         workers: parts trained at a time.
         label: what progress calls this stage.
         strategy: how the weights may move; None is the stage's own (`strategies.default_strategy`).
+        listener: who hears checkpoints and so chooses among them; None: the last one is kept.
+        rehearsal: prepared corpus to rehearse; None: what is to be rehearsed, the start speaks itself.
+        rehearsal_languages: in which it does; none: those its vocabulary was made for.
         force: allow rates and budgets that nothing measured supports.
     """
 
@@ -70,6 +76,9 @@ class StagePlan:
     label: str = ""
     strategy: StrategyName | None = None
     force: bool = False
+    listener: Listener | None = None
+    rehearsal: Path | None = None
+    rehearsal_languages: tuple[str, ...] = ()
 
     @property
     def run_folder(self) -> Path:
@@ -130,6 +139,7 @@ def run_stage(plan: StagePlan, reporter: Reporter) -> StageResult:
         "start": start_hash,
         "corpus": corpus.hash,
         "settings": {part: chosen.model_dump(mode="json") for part, chosen in settings.items()},
+        "rehearsal": None if plan.rehearsal is None else Corpus(plan.rehearsal).hash,
     }
     _check(plan, start, corpus)
     _claim(plan, identity)
@@ -201,6 +211,7 @@ def _run(
     if result_path.exists() and (plan.output / "model.json").exists():
         return read_stage_result(plan.run_folder)
     model, results = start, list[PartResult]()
+    rehearsal = _rehearsal(plan, start, settings, reporter)
     for number, parts in enumerate(_phases(plan.parts)):
         folder = plan.start
         if number:
@@ -208,7 +219,9 @@ def _run(
             write_model(model, folder)
         if any(part in _NEED_FEATURES for part in parts):
             corpus_features(corpus, model, reporter)
-        finished = run_jobs(_jobs(plan, folder, parts, settings), _workers(plan, parts), reporter)
+            if rehearsal is not None:
+                corpus_features(rehearsal, model, reporter)
+        finished = run_jobs(_jobs(plan, folder, parts, settings, rehearsal), _workers(plan, parts), reporter)
         for part in finished:
             path = plan.run_folder / part.part / "weights.pt"
             load_strictly(model.part(part.part), read_checkpoint(path), str(path))
@@ -218,6 +231,20 @@ def _run(
     write_model(_described(model, plan, corpus, result, reporter), plan.output)
     write_json(result_path, result.to_json())
     return result
+
+
+def _rehearsal(
+    plan: StagePlan, start: Model, settings: Mapping[PartName, LoopSettings], reporter: Reporter
+) -> Corpus | None:
+    """The corpus to rehearse, if any part is to: the given one, or what the start says in its own voices."""
+    if not any(chosen.replay for chosen in settings.values()):
+        return None
+    if plan.rehearsal is not None:
+        return Corpus(plan.rehearsal)
+    recordings = plan.run_folder / "rehearsal"
+    languages = plan.rehearsal_languages or rehearsal_languages(start)
+    speak_rehearsal(start, recordings, languages, reporter, seed=plan.seed)
+    return prepare_corpus(recordings, plan.run_folder / "rehearsal.corpus", validation=0.0, test=0.0)
 
 
 def read_stage_result(run_folder: Path) -> StageResult:
@@ -247,7 +274,11 @@ def _workers(plan: StagePlan, parts: Sequence[PartName]) -> int:
 
 
 def _jobs(
-    plan: StagePlan, folder: Path, parts: Sequence[PartName], settings: Mapping[PartName, LoopSettings]
+    plan: StagePlan,
+    folder: Path,
+    parts: Sequence[PartName],
+    settings: Mapping[PartName, LoopSettings],
+    rehearsal: Corpus | None,
 ) -> list[PartJob]:
     threads = threads_for(_workers(plan, parts))
     prefix = f"{plan.label} " if plan.label else ""
@@ -261,6 +292,8 @@ def _jobs(
             plan.run_folder / part,
             settings[part],
             threads,
+            plan.listener,
+            rehearsal.path if rehearsal is not None and settings[part].replay else None,
         )
         for part in parts
     ]

@@ -53,6 +53,10 @@ class Task(ABC):
     def clips(self) -> Sequence[Utterance]:
         """Training utterances, as the sampler wants them."""
 
+    def rehearsal(self) -> Sequence[Utterance]:
+        """What the start could do, for the share of updates that `replay` asks for."""
+        return ()
+
     @abstractmethod
     def loss(self, ids: list[str], step: int, generator: torch.Generator) -> LossReport:
         """Loss of one batch in update number `step` (from 0); all randomness but dropout comes from `generator`."""
