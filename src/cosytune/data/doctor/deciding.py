@@ -39,6 +39,8 @@ SHORT_CLIPS = 1.5
 """Seconds of the median clip below which a corpus holds words rather than sentences."""
 
 BINS = 24
+HIGHEST_SHOWN = 60.0
+"""dB of SNR: digital silence would squeeze all others into one bar."""
 
 
 def spare_common(clips: Sequence[Clip], limits: Limits) -> list[CorpusFinding]:
@@ -142,7 +144,10 @@ def _texts(usable: Sequence[ClipCheck], minutes: float) -> list[CorpusFinding]:
         found.append(CorpusFinding("no transcript", words, serious=len(silent) == len(usable)))
     repeats = sum(any(own.defect == "repeated text" for own in check.findings) for check in usable)
     if repeats:
-        words = f"{repeats} clips repeat a sentence that their speaker has said before: different takes, not new text."
+        words = (
+            f"{repeats} {'clip repeats' if repeats == 1 else 'clips repeat'} a sentence that the same speaker has said "
+            "before: another take, not new text."
+        )
         found.append(CorpusFinding("repeated text", words))
     return found
 
@@ -171,7 +176,7 @@ def draw_histograms(checks: Sequence[ClipCheck], limits: Limits) -> tuple[Histog
     measured = [check.measures for check in checks if check.measures is not None]
     heard = [found for found in measured if found.speech_seconds > 0]
     paces = [check.characters_per_second for check in checks if check.characters_per_second is not None]
-    ratios = [found.snr for found in heard if found.snr is not None]
+    ratios = [min(found.snr, HIGHEST_SHOWN) for found in heard if found.snr is not None]
     series = (
         ("Length", "s", [found.seconds for found in measured], (limits.shortest, limits.longest)),
         ("Level of the speech", "dBFS", [found.level for found in heard], (limits.too_quiet, limits.quiet)),
