@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -120,8 +121,9 @@ def anchors_of_cues(timed: Sequence[TimedUnit], speech: np.ndarray) -> list[Anch
         Anchors in order of text and time, the ends of both among them.
     """
     pauses = np.stack([np.append(0.0, speech[:, 1]), np.append(speech[:, 0], np.inf)], axis=1)
+    silent = [_sound_in(item, speech) < SILENT_SHARE * (item.end - item.start) for item in timed]
     covered = np.zeros(len(speech), bool)
-    for item in timed:
+    for item in itertools.compress(timed, np.logical_not(silent)):
         covered |= (speech[:, 1] > item.start - NEARBY) & (speech[:, 0] < item.end + NEARBY)
     # (how far from where it should be, unit, stretch)
     wanted = [(-np.inf, 0, 0), (-np.inf, len(timed), len(speech))]
@@ -134,7 +136,6 @@ def anchors_of_cues(timed: Sequence[TimedUnit], speech: np.ndarray) -> list[Anch
         elif 0 < q < len(timed):
             reach = REACH if timed[q - 1].exact and timed[q].exact else REACH_INSIDE
             wanted += _near(pauses, q, min(ends, begins), max(ends, begins), reach)
-    silent = [_sound_in(item, speech) < SILENT_SHARE * (item.end - item.start) for item in timed]
     return _consistent(sorted(wanted), silent)
 
 
