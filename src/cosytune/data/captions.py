@@ -141,7 +141,8 @@ def anchors_of_cues(timed: Sequence[TimedUnit], speech: np.ndarray) -> list[Anch
 
 def _near(pauses: np.ndarray, q: int, begin: float, end: float, reach: float) -> list[tuple[float, int, int]]:
     """The pauses within reach of border `q`, which should lie between `begin` and `end`."""
-    first, last = np.searchsorted(pauses[:, 1], begin - reach), np.searchsorted(pauses[:, 0], end + reach)
+    first = int(np.searchsorted(pauses[:, 1], begin - reach))
+    last = int(np.searchsorted(pauses[:, 0], end + reach))
     near = np.arange(max(1, first), min(last, len(pauses) - 1))
     away = np.maximum(0.0, np.maximum(pauses[near, 0] - end, begin - pauses[near, 1]))
     length = np.minimum(1.0, pauses[near, 1] - pauses[near, 0])
