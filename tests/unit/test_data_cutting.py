@@ -105,13 +105,13 @@ def test_a_recording_that_breaks_off_inside_is_dropped_with_the_reason(tmp_path:
     assert line.reason.startswith("unreadable: ") and line.seconds == SECONDS
 
 
-@pytest.mark.parametrize("sound", ["silence", "noise"])
-def test_an_hour_without_speech_is_dropped(tmp_path: Path, sound: str) -> None:
-    rate, random = 8_000, np.random.default_rng(0)
+@pytest.mark.parametrize("level", [0.0, 0.1], ids=["silence", "noise"])
+def test_an_hour_without_speech_is_dropped(tmp_path: Path, level: float) -> None:
+    rate = 8_000
+    minute = (level * np.random.default_rng(0).standard_normal((60 * rate, 2))).astype(np.float32)
     with soundfile.SoundFile(tmp_path / "hour.wav", "w", rate, 2) as out:
         for _ in range(60):
-            level = 0.1 if sound == "noise" else 0.0
-            out.write((level * random.standard_normal((60 * rate, 2))).astype(np.float32))
+            out.write(minute)
     item = Utterance("hour", str(tmp_path / "hour.wav"), "A text nobody reads.", "s", "en")
     (line,) = dropped_of(cut_recording(item, ENERGY))
     assert line.reason == "no speech: nothing stands out of its noise or silence" and line.seconds == 3600
@@ -243,6 +243,16 @@ def test_what_has_no_match_is_dropped_and_the_rest_is_kept(tmp_path: Path) -> No
     ]
     assert [clip.text for clip in clips_of(cut)] == [said_in(clip) for clip in clips_of(cut)]
     assert [line.seconds for line in dropped_of(cut)][1] == 0.0
+
+
+def test_several_subtitles_in_one_silence_have_names_of_their_own(tmp_path: Path) -> None:
+    cues = [Cue(b, e, text) for text, (b, e) in zip(TEXTS, TRUTH, strict=True)]
+    late = [Cue(31.0 + n, 31.5 + n, f"Nobody says number {n}.") for n in range(3)]
+    cut = with_subtitles(tmp_path, [*cues, Cue(29.3, 29.5, "Nor this."), Cue(29.6, 29.8, "Nor that."), *late])
+    assert [clip.text for clip in clips_of(cut)] == [said_in(clip) for clip in clips_of(cut)]
+    assert sum(line.seconds or 0 for line in dropped_of(cut)) == 0
+    told = " ".join(line.reason for line in dropped_of(cut))
+    assert all(words in told for words in ("Nor this.", "Nor that.", "Nobody says number"))
 
 
 def test_a_subtitle_of_another_film_is_dropped(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import soundfile
 
 from cosytune.data.manifest import Utterance
 from cosytune.data.results import LedgerLine
@@ -57,15 +56,13 @@ def test_it_streams(item: Utterance) -> None:
 def test_pocketsphinx_hears_english_and_travels_to_workers(shared: Path) -> None:
     recogniser = open_recogniser("pocketsphinx", "en-GB")
     clip = sorted((shared / "speech" / "kathleen").rglob("*.flac"))[0]
-    wave, rate = soundfile.read(clip, dtype="float32")
     utterance = Utterance("a", str(clip), None, "kathleen", "en")
     heard = transcribe_clip(utterance, pickle.loads(pickle.dumps(recogniser)))  # noqa: S301
     again = transcribe_clip(utterance, recogniser)
-    assert heard == again == transcribe_clip(utterance, recogniser)
+    assert heard == again
     assert isinstance(heard, Utterance) and heard.transcribed_by == "pocketsphinx"
     assert len((heard.text or "").split()) > 3
     assert recogniser.transcribe(np.zeros(16_000, np.float32)) == ""
-    assert len(wave) and rate
 
 
 def test_openai_whisper_runs_a_local_file(tmp_path: Path) -> None:

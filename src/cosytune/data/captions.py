@@ -143,7 +143,7 @@ def _near(pauses: np.ndarray, q: int, begin: float, end: float, reach: float) ->
     """The pauses within reach of border `q`, which should lie between `begin` and `end`."""
     first = int(np.searchsorted(pauses[:, 1], begin - reach))
     last = int(np.searchsorted(pauses[:, 0], end + reach))
-    near = np.arange(max(1, first), min(last, len(pauses) - 1))
+    near = np.arange(first, last)
     away = np.maximum(0.0, np.maximum(pauses[near, 0] - end, begin - pauses[near, 1]))
     length = np.minimum(1.0, pauses[near, 1] - pauses[near, 0])
     return [(float(cost), q, int(k)) for k, cost in zip(near, away - PAUSE_WORTH * length, strict=True)]
