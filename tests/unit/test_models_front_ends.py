@@ -190,6 +190,9 @@ def test_a_tokenizer_for_any_number_of_clips_is_given_many(tmp_path: Path, strid
     assert runs.clips[-1] == 4
     for mine, theirs in zip(together, alone, strict=True):
         np.testing.assert_array_equal(mine, theirs)
+    runs.clips.clear()
+    tokenizer.tokens(waves(1.9, 2.0, 2.0, 2.0, 2.1, 9.0, 0.5))
+    assert runs.clips == [4, 1, 1, 1]
     with pytest.raises(InputError, match=r"30.1 s is too long"):
         tokenizer.tokens([clips[0], torch.zeros(481_600)])
 
