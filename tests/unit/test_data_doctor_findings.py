@@ -266,3 +266,6 @@ def test_the_whole_is_described() -> None:
     assert said["no transcript"].words.startswith("6 of 7 clips")
     assert not said["no transcript"].serious and said["too little"].serious
     assert describe([], LIMITS) == []
+    dull = [decide(clip(str(n), bandwidth=7300.0, edge=30.0), LIMITS) for n in range(6)]
+    said = {finding.kind: finding.words for finding in describe(dull, LIMITS)}
+    assert "ends at about 7.3 kHz, although files with 24000 Hz could hold 12.0 kHz" in said["converted up"]

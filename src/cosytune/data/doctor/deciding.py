@@ -38,6 +38,9 @@ FEWEST_COMMON = 5
 SHORT_CLIPS = 1.5
 """Seconds of the median clip below which a corpus holds words rather than sentences."""
 
+CONVERTED = 0.8
+"""Share of what the sample rate could hold; above it a wall is the filter of an ordinary converter."""
+
 BINS = 24
 HIGHEST_SHOWN = 60.0
 """dB of SNR: digital silence would squeeze all others into one bar."""
@@ -108,6 +111,7 @@ def describe(checks: Sequence[ClipCheck], limits: Limits) -> list[CorpusFinding]
         *_texts(usable, minutes),
         *_lengths(usable),
         *_rates(usable),
+        *_bands(usable, limits),
     ]
 
 
@@ -169,6 +173,21 @@ def _rates(usable: Sequence[ClipCheck]) -> list[CorpusFinding]:
         return []
     words = ", ".join(f"{count} clips with {rate} Hz" for rate, count in sorted(rates.items()))
     return [CorpusFinding("sample rates", f"The sample rates differ: {words}. All are resampled to the model's rate.")]
+
+
+def _bands(usable: Sequence[ClipCheck], limits: Limits) -> list[CorpusFinding]:
+    """Files whose rate promises more than they hold: each is usable, and the voice will be no brighter than they are."""
+    heard = [check.measures for check in usable if check.measures is not None]
+    dull = [own for own in heard if own.edge >= limits.wall and own.bandwidth < CONVERTED * own.sample_rate / 2]
+    if len(dull) < max(FEWEST_COMMON, limits.common * len(heard)):
+        return []
+    top = float(np.median([own.bandwidth for own in dull]))
+    rate = Counter(own.sample_rate for own in dull).most_common(1)[0][0]
+    words = (
+        f"In {len(dull)} of {len(heard)} clips the sound ends at about {top / 1000:.1f} kHz, although files with {rate} "
+        f"Hz could hold {rate / 2000:.1f} kHz: they were converted up. The voice will be no brighter than that."
+    )
+    return [CorpusFinding("converted up", words)]
 
 
 def draw_histograms(checks: Sequence[ClipCheck], limits: Limits) -> tuple[Histogram, ...]:

@@ -12,7 +12,7 @@ __all__ = ["sound_findings", "trimmed"]
 LONG_ENOUGH = 1.0
 """Seconds of speech from which a missing upper half of the spectrum is no matter of the word that is said."""
 
-OFFSET_SHARE = 0.1
+OFFSET_SHARE = 0.05
 """An offset matters from this share of the loudest sample."""
 
 HUM_BELOW = 35.0
