@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["alternate", "machine", "median", "peak_mib", "peak_of", "result_of"]
+__all__ = ["alternate", "machine", "median", "peak_mib", "peak_of", "result_of", "times_faster"]
 
 
 def alternate(variants: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 1) -> dict[str, list[float]]:
@@ -35,6 +35,11 @@ def alternate(variants: Mapping[str, Callable[[], object]], rounds: int, warmup:
 def median(values: Sequence[float]) -> float:
     """The middle value."""
     return statistics.median(values)
+
+
+def times_faster(base: Sequence[float], seconds: Sequence[float]) -> float:
+    """How often `seconds` go into `base`, round by round, the median: what was measured together is compared."""
+    return median([before / after for before, after in zip(base, seconds, strict=True)])
 
 
 def peak_mib() -> float:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import alternate, machine, median, peak_mib, peak_of
+from measuring import alternate, machine, median, peak_mib, peak_of, times_faster
 from torch import Tensor
 
 from cosytune.models.layers.noise import NoiseTape
@@ -153,7 +153,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     runs = variants(vocoder, utterance)
     expected = runs[BASELINE]()
     apart = {name: distances(run(), expected) for name, run in runs.items() if name != BASELINE}
-    seconds = {name: median(values) for name, values in alternate(runs, ROUNDS, warmup=0).items()}
+    rounds = alternate(runs, ROUNDS, warmup=0)
     together = batches(vocoder, arguments.frames)
     batch_seconds = {name: median(values) for name, values in alternate(together, ROUNDS - 1).items()}
     speech = arguments.frames * vocoder.config.hop / vocoder.config.sample_rate
@@ -166,12 +166,12 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "look_ahead_ms": 1000 * look_ahead(vocoder.config) * vocoder.config.hop / vocoder.config.sample_rate,
         "variants": {
             name: {
-                "seconds": value,
-                "real_time_factor": value / speech,
-                "times_baseline": seconds[BASELINE] / value,
+                "seconds": median(values),
+                "real_time_factor": median(values) / speech,
+                "times_baseline": times_faster(rounds[BASELINE], values),
                 **apart.get(name, {}),
             }
-            for name, value in seconds.items()
+            for name, values in rounds.items()
         },
         "batch_seconds": batch_seconds,
         "peak_mib": {name: peak_of(Path(__file__), [*sizes(arguments), "--only", name]) for name in (BASELINE, *TYPES)},

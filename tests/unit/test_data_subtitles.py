@@ -188,3 +188,10 @@ def test_several_languages_and_nobody_said_which(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     with pytest.raises(DataError, match=r"beside talk\.wav lie talk\.de\.srt, talk\.en\.srt; say which"):
         find_subtitles(tmp_path / "talk.wav")
+
+
+def test_hours_may_be_left_out_in_subrip_too(tmp_path: Path) -> None:
+    assert cues_of(tmp_path / "a.srt", "1\n00:01,5 --> 00:02,000\nOne.\n\n2\n90:03.000 --> 90:04.000\nTwo.\n") == [
+        Cue(1.5, 2.0, "One."),
+        Cue(5403.0, 5404.0, "Two."),
+    ]

@@ -112,9 +112,12 @@ def test_bfloat16_stays_near() -> None:
 @pytest.mark.parametrize("frames", [1, 31, 32, 40])
 def test_written_out_attention_is_attention(monkeypatch: pytest.MonkeyPatch, at_once: int, frames: int) -> None:
     monkeypatch.setattr(layers, "SCORES_AT_ONCE", at_once)
-    projected = torch.randn(2, frames, 48)
-    made = layers.attend_by_products(projected, 2)
-    torch.testing.assert_close(made, layers.attend(projected, 2), atol=1e-5, rtol=0.0)
+    first, second = torch.randn(2, 2, frames, 48)
+    space = layers.AttentionSpace(first, 2)
+    for projected in (first, second):
+        made = space.attend(projected)
+        torch.testing.assert_close(made, layers.attend(projected, 2), atol=1e-5, rtol=0.0)
+    assert made.data_ptr() != space.attend(first).data_ptr(), "what was given out is not written over"
 
 
 def test_mish_is_mish() -> None:

@@ -190,6 +190,9 @@ def test_a_tokenizer_for_any_number_of_clips_is_given_many(tmp_path: Path, strid
     assert runs.clips[-1] == 4
     for mine, theirs in zip(together, alone, strict=True):
         np.testing.assert_array_equal(mine, theirs)
+    runs.clips.clear()
+    tokenizer.tokens(waves(1.9, 2.0, 2.0, 2.0, 2.1, 9.0, 0.5))
+    assert runs.clips == [4, 1, 1, 1]
     with pytest.raises(InputError, match=r"30.1 s is too long"):
         tokenizer.tokens([clips[0], torch.zeros(481_600)])
 
@@ -293,3 +296,17 @@ def test_graphs_that_fail_or_give_something_else(tmp_path: Path) -> None:
     _save(path, [helper.make_node("Neg", ["a"], ["out"])], [narrow], out, [])
     with pytest.raises(ModelError, match="could not be run"):
         OnnxSpeakerEncoder(path).embedding([torch.zeros(16_000)])
+
+
+# Our own networks
+
+
+def test_neighbours_in_a_batch_change_nothing() -> None:
+    ends = FrontEnds(tiny_model())
+    lengths = np.random.default_rng(0).uniform(0.2, 2.0, 12)
+    clips = [tone(float(seconds), 16_000, seed=index) for index, seconds in enumerate(lengths)]
+    together, vectors = ends.tokens(clips), ends.embedding(clips)
+    for index, clip in enumerate(clips):
+        np.testing.assert_array_equal(ends.tokens([clip])[0], together[index])
+        alone = ends.embedding([clip])[0]
+        np.testing.assert_allclose(vectors[index], alone, rtol=0, atol=1e-5 * float(np.linalg.norm(alone)))

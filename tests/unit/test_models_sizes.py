@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
 
@@ -12,6 +14,7 @@ from cosytune.models.loading import network_of
 from cosytune.models.sizes import SIZES, family_size
 
 
+@functools.cache
 def outline(size: str) -> Model:
     family = family_size(size)
     vocabulary = family.text_vocabulary or family.small_vocabulary

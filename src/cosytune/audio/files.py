@@ -29,8 +29,12 @@ FORMATS = {
     "mp3": ("MP3", "MPEG_LAYER_III"),
     "ogg": ("OGG", "VORBIS"),
 }
-FFMPEG_SUFFIXES = frozenset({".m4a", ".mp4", ".aac", ".webm", ".wma"})
+FFMPEG_SUFFIXES = frozenset({".m4a", ".m4b", ".mp4", ".mov", ".3gp", ".aac", ".webm", ".wma", ".amr"})
 """What libsndfile cannot decode and ffmpeg can."""
+FFMPEG_CONTAINERS = "mov,mp4,m4a,3gp,aac,matroska,webm,asf,amr,wav,mp3,ogg,flac"
+"""The containers that ffmpeg may find in such a file: no playlist, which could name other files."""
+FFMPEG_PATIENCE = (60.0, 1e-6)
+"""Seconds that ffmpeg may take, and seconds more for each byte of the file: hundreds of times what it needs."""
 CUT_SLACK = 0.05
 """Seconds by which a manifest's `end` may pass the end of the recording: other tools round durations."""
 PRE_ROLL = 0.5
@@ -222,14 +226,25 @@ def _decodable(path: Path) -> Iterator[Path]:
         )
     with tempfile.TemporaryDirectory(prefix="cosytune-") as folder:
         decoded = Path(folder) / "decoded.wav"
-        # "file:" keeps a colon or a leading dash in the name from being taken for a protocol or an option.
-        command = [ffmpeg, "-nostdin", "-v", "error", "-xerror", "-i", f"file:{path}", "-map", "0:a:0"]
-        command += ["-c:a", "pcm_f32le", "-rf64", "auto", f"file:{decoded}"]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
-        if done.returncode or not decoded.is_file():
-            reason = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["no message"]
-            raise InputError(f"ffmpeg cannot decode {path} ({reason[-1]}): export the recording again as wav or flac")
+        _run_ffmpeg(ffmpeg, path, decoded)
         yield decoded
+
+
+def _run_ffmpeg(ffmpeg: str, path: Path, decoded: Path) -> None:
+    # "file:" keeps a colon or a leading dash in the name from being taken for a protocol or an option.
+    command = [ffmpeg, "-nostdin", "-v", "error", "-xerror", "-protocol_whitelist", "file"]
+    command += ["-format_whitelist", FFMPEG_CONTAINERS, "-i", f"file:{path}", "-map", "0:a:0"]
+    command += ["-c:a", "pcm_f32le", "-rf64", "auto", f"file:{decoded}"]
+    patience = FFMPEG_PATIENCE[0] + FFMPEG_PATIENCE[1] * path.stat().st_size
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=patience)
+    except subprocess.TimeoutExpired as error:
+        raise InputError(
+            f"ffmpeg did not finish decoding {path} in {patience:.0f} s: export the recording again as wav or flac"
+        ) from error
+    if done.returncode or not decoded.is_file():
+        reason = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["no message"]
+        raise InputError(f"ffmpeg cannot decode {path} ({reason[-1]}): export the recording again as wav or flac")
 
 
 def _measured(path: Path, decodable: Path, sound: soundfile.SoundFile) -> _Recording:

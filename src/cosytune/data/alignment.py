@@ -135,14 +135,18 @@ class _Lattice:
         self.inner = np.concatenate([[0.0], np.cumsum(_inside_cost(pauses[1:-1])), [0.0]])
         ends = ["sentence", *("sentence" if unit.ends_sentence else "clause" for unit in units)]
         self.unpaused = np.concatenate([[0.0], np.cumsum([NO_PAUSE[kind] for kind in ends[1:-1]]), [0.0]])
-        at_clause, at_sentence = _clause_cost(pauses), _sentence_cost(pauses)
-        self.borders = [-0.5 * (at_sentence if kind == "sentence" else at_clause) for kind in ends]
-        if evidence is not None:
-            for q, row in enumerate(self.borders):
-                self.borders[q] = row + 0.5 * np.array([evidence(q, k) for k in range(len(row))])
         self.ranges = self._band()
+        self.borders = self._borders(ends, pauses, evidence)
         self.before = self._pass(forward=True)
         self.evidence = float(self._at(self.before, len(units), len(lengths), len(lengths) + 1)[0])
+
+    def _borders(self, ends: list[str], pauses: np.ndarray, evidence: Evidence | None) -> list[np.ndarray]:
+        """What a bead that ends or begins at a node pays for it: half of how ill its mark and its pause go together."""
+        costs = {"clause": 0.5 * _clause_cost(pauses), "sentence": 0.5 * _sentence_cost(pauses)}
+        rows = [-costs[kind][low:high] for kind, (low, high) in zip(ends, self.ranges, strict=True)]
+        if evidence is None:
+            return rows
+        return [row + 0.5 * np.array([evidence(q, k) for k in range(*self.ranges[q])]) for q, row in enumerate(rows)]
 
     def _band(self) -> list[tuple[int, int]]:
         """First pause and one after the last that each border of the text may lie in."""
@@ -200,7 +204,7 @@ class _Lattice:
             first, last = np.minimum(here, there), np.maximum(here, there)
             score = _duration_score(text, self.sound[last] - self.sound[first])
             score -= self.inner[np.maximum(last - 1, first)] - self.inner[first] + unpaused
-            score += self.borders[q][here] + self.borders[other][there]
+            score += self.borders[q] + self._at(self.borders, other, begin, end)
             total = np.logaddexp(total, score + self._at(rows, other, begin, end))
         return total
 

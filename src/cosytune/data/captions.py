@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -120,8 +121,9 @@ def anchors_of_cues(timed: Sequence[TimedUnit], speech: np.ndarray) -> list[Anch
         Anchors in order of text and time, the ends of both among them.
     """
     pauses = np.stack([np.append(0.0, speech[:, 1]), np.append(speech[:, 0], np.inf)], axis=1)
+    silent = [_sound_in(item, speech) < SILENT_SHARE * (item.end - item.start) for item in timed]
     covered = np.zeros(len(speech), bool)
-    for item in timed:
+    for item in itertools.compress(timed, np.logical_not(silent)):
         covered |= (speech[:, 1] > item.start - NEARBY) & (speech[:, 0] < item.end + NEARBY)
     # (how far from where it should be, unit, stretch)
     wanted = [(-np.inf, 0, 0), (-np.inf, len(timed), len(speech))]
@@ -134,14 +136,14 @@ def anchors_of_cues(timed: Sequence[TimedUnit], speech: np.ndarray) -> list[Anch
         elif 0 < q < len(timed):
             reach = REACH if timed[q - 1].exact and timed[q].exact else REACH_INSIDE
             wanted += _near(pauses, q, min(ends, begins), max(ends, begins), reach)
-    silent = [_sound_in(item, speech) < SILENT_SHARE * (item.end - item.start) for item in timed]
     return _consistent(sorted(wanted), silent)
 
 
 def _near(pauses: np.ndarray, q: int, begin: float, end: float, reach: float) -> list[tuple[float, int, int]]:
     """The pauses within reach of border `q`, which should lie between `begin` and `end`."""
-    first, last = np.searchsorted(pauses[:, 1], begin - reach), np.searchsorted(pauses[:, 0], end + reach)
-    near = np.arange(max(1, first), min(last, len(pauses) - 1))
+    first = int(np.searchsorted(pauses[:, 1], begin - reach))
+    last = int(np.searchsorted(pauses[:, 0], end + reach))
+    near = np.arange(first, last)
     away = np.maximum(0.0, np.maximum(pauses[near, 0] - end, begin - pauses[near, 1]))
     length = np.minimum(1.0, pauses[near, 1] - pauses[near, 0])
     return [(float(cost), q, int(k)) for k, cost in zip(near, away - PAUSE_WORTH * length, strict=True)]

@@ -155,6 +155,8 @@ class _Recording:
         for section, reason in self._sections(script):
             if reason:
                 piece = piece_between(section[0], section[-1], self.settings)
+                if section[0].before == section[-1].before:  # text that nobody says takes no time
+                    piece = replace(piece, end=piece.start)
                 decided.append((piece, self._dropped(piece, reason), ""))
                 continue
             for piece in choose_pieces(section, self.settings):
@@ -247,14 +249,14 @@ class _Recording:
         return replace(clip, text=script.text(*piece.units), speaker=speaker, language=clip.language or script.language)
 
     def _dropped(self, piece: Piece, reason: str) -> LedgerLine:
-        return LedgerLine(self._id(piece), self.utterance.audio, "dropped", reason, seconds=max(0.0, piece.seconds))
+        return LedgerLine(self._id(piece), self.utterance.audio, "dropped", reason, seconds=piece.seconds)
 
     def _id(self, piece: Piece) -> str:
-        unspoken = "-unspoken" if piece.seconds <= 0 else ""
+        unspoken = "" if piece.seconds else f"-unspoken-{piece.units[0]}"
         return f"{self.utterance.id}/{round((self.offset + piece.start) * 1000):09d}{unspoken}"
 
     def _cut(self, decided: list[tuple[Piece, Utterance | LedgerLine, str]]) -> Cut:
-        used = sum(max(0.0, piece.seconds) for piece, _, _ in decided)
+        used = sum(piece.seconds for piece, _, _ in decided)
         whole = self.activity.seconds
         changes = {
             entry.id: f"cut out of a longer recording: of {whole:.1f} s, {how}"

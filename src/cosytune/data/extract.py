@@ -48,7 +48,7 @@ def extract_features(
     engine: Engine | None = None,
     progress: Progress | None = None,
     shard_size: int = 256,
-    batch_seconds: float = 120.0,
+    batch_seconds: float = 24.0,
 ) -> FeatureStore:
     """Make the features of all utterances.
 
@@ -62,7 +62,8 @@ def extract_features(
         engine: where the work is done; None is this process.
         progress: told how far the job is.
         shard_size: utterances of a shard, at most, on average.
-        batch_seconds: longest clip times number of clips given to an extractor at once, at most.
+        batch_seconds: longest clip times number of clips given to an extractor at once, at most. Larger batches fall
+            out of a processor's cache and are slower (benchmarks/features.py).
 
     Raises:
         DataError: no clip is left.

@@ -72,26 +72,34 @@ def evidence_of_words(
             match[block.src_start : block.src_end] = np.arange(block.dest_start, block.dest_end)
     heard_before = np.cumsum([0, *map(len, heard)])
     places = {
-        stretch: _place(match, int(word)) for stretch, word in zip(borders[1:-1], heard_before[1:-1], strict=True)
+        stretch: [_place(match, int(word), side) for side in (-1, 1)]
+        for stretch, word in zip(borders[1:-1], heard_before[1:-1], strict=True)
     }
 
     def evidence(unit: int, stretch: int) -> float:
-        place, share = places.get(stretch, (0.0, 0.0))
-        return WEIGHT * share * (MOST / 2 - min(MOST, abs(float(said_before[unit]) - place)))
+        # Words before the pause and words after it tell different places where a part of the text was not read.
+        sides = [
+            share * (MOST / 2 - min(MOST, abs(float(said_before[unit]) - place)))
+            for place, share in places.get(stretch, ())
+            if share
+        ]
+        return WEIGHT * max(sides, default=0.0)
 
     return evidence
 
 
-def _place(match: np.ndarray, word: int) -> tuple[float, float]:
-    """Words of the text before heard word `word`, and the share of its neighbours that tell so."""
-    near = np.arange(max(0, word - NEIGHBOURS), min(len(match), word + NEIGHBOURS))
+def _place(match: np.ndarray, word: int, side: int) -> tuple[float, float]:
+    """Words of the text before heard word `word`, and the share of its neighbours on one side that tell so."""
+    near = (
+        np.arange(max(0, word - NEIGHBOURS), word) if side < 0 else np.arange(word, min(len(match), word + NEIGHBOURS))
+    )
     known = near[match[near] >= 0]
     if not len(known):
         return 0.0, 0.0
     # Each matched neighbour says where the pause is, if no word between was missed or made up.
     votes = match[known] - known + word
     place = float(np.median(votes))
-    return place, float(np.sum(np.abs(votes - place) <= 1)) / (2 * NEIGHBOURS)
+    return place, float(np.sum(np.abs(votes - place) <= 1)) / NEIGHBOURS
 
 
 def words_of(text: str, language: str) -> list[str]:

@@ -46,9 +46,10 @@ _DRAWING = {"normal_", "uniform_", "kaiming_uniform_"}
 
 
 class _WithoutDrawing(TorchFunctionMode):
-    """Inside, layers keep the memory they got as it was: their weights are about to be overwritten.
+    """Inside, layers keep the memory they got as it was: their weights are about to be replaced.
 
-    To draw the weights of a 300M model takes longer than to read them. Everything else (buffers) is computed as ever.
+    To draw the weights of a 300M model takes longer than to read them, and to draw or measure those of an outline makes
+    torch import its compiler. Everything else (buffers) is computed as ever.
     """
 
     def __torch_function__(
@@ -57,9 +58,16 @@ class _WithoutDrawing(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is torch.randn:
             return torch.empty(*args, **kwargs)
+        if func is torch.norm_except_dim:
+            return _unmeasured(*args, **kwargs)
         if getattr(func, "__name__", "") in _DRAWING:
             return args[0] if args else kwargs["tensor"]
         return func(*args, **kwargs)
+
+
+def _unmeasured(weight: Tensor, power: int = 2, dim: int = 0) -> Tensor:
+    """What `torch.norm_except_dim` gives, without numbers."""
+    return weight.new_empty([size if place == dim else 1 for place, size in enumerate(weight.shape)])
 
 
 def network_of(config: PartConfig) -> nn.Module:
@@ -98,7 +106,7 @@ def build(
     """
     _check_counts(config, tensors, source)
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _WithoutDrawing():
             outline = network_type(config)
     except _UNBUILDABLE as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]

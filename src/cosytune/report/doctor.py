@@ -96,7 +96,7 @@ def write_doctor_page(
         result=result,
         data=data,
         headline=headline(result),
-        steps=_steps(result, data),
+        steps=_steps(result),
         decisions=result.decisions(),
         defects=result.defects(),
         histograms=[(histogram, draw_histogram(histogram)) for histogram in result.histograms],
@@ -129,15 +129,13 @@ def summary(result: DoctorResult) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _steps(result: DoctorResult, data: str) -> list[str]:
+def _steps(result: DoctorResult) -> list[str]:
     """What to do next, in order."""
     defects = result.defects()
     found = []
     if not result.usable:
         worst = next(iter(defects), "unreadable")
-        return [
-            f"Correct the commonest defect first ({worst}: {ABOUT.get(worst, worst)}), then check again.",
-        ]
+        return [f"Correct the commonest defect first ({worst}: {ABOUT.get(worst, worst)}), then check again."]
     if result.left_out:
         found.append(f"{count(result.left_out, 'clip')} were not looked at (--limit): check all before you prepare.")
     dropped = [defect for defect, actions in defects.items() if actions["drop"]]
@@ -147,7 +145,6 @@ def _steps(result: DoctorResult, data: str) -> list[str]:
         found.append("Compare figures and symbols with what is said, and write words where the normaliser is wrong.")
     if defects.get("transcript") or defects.get("pace"):
         found.append("Correct the transcripts that are not what is said; the clips come back by themselves.")
-    found.append(f"Prepare the corpus with these decisions: cosytune data prepare FOLDER -o CORPUS --check {data}")
     return found
 
 

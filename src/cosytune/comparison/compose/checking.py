@@ -22,7 +22,7 @@ from cosytune.models.folder import read_model
 from cosytune.text.tokenizers import load_tokenizer
 from cosytune.training.jobs import Reporter
 
-__all__ = ["RECOGNISERS", "check", "check_paths"]
+__all__ = ["RECOGNISERS", "check", "check_paths", "make_advisers"]
 
 RecogniserName = Literal["pocketsphinx", "none"]
 RECOGNISERS: tuple[RecogniserName, ...] = ("pocketsphinx", "none")
@@ -56,7 +56,7 @@ def check(
     Raises:
         CosytuneError: folder, model or recogniser cannot be used.
     """
-    advisers, skipped = _advisers(model, recogniser, voices)
+    advisers, skipped = make_advisers(model, recogniser, voices)
 
     def progress(done: int, total: int) -> None:
         if done == 1:
@@ -91,7 +91,12 @@ def check_paths(folder: Path, page: Path) -> tuple[Path, Path]:
     return page, page.with_suffix(".json")
 
 
-def _advisers(model: Path | None, recogniser: str, voices: bool) -> tuple[Advisers, list[SkippedCheck]]:
+def make_advisers(model: Path | None, recogniser: str, voices: bool) -> tuple[Advisers, list[SkippedCheck]]:
+    """Our judges and a model's tokenizer for the doctor, and why one of them is missing.
+
+    Raises:
+        CosytuneError: no such recogniser, or the model cannot be read.
+    """
     skipped = []
     if recogniser not in RECOGNISERS:
         raise InputError(f"there is no recogniser {recogniser!r}: choose one of {', '.join(RECOGNISERS)}")

@@ -13,8 +13,8 @@ FRAME_SECONDS = 0.032
 HOP_SECONDS = 0.016
 SMOOTH_HERTZ = 250.0
 LOUD_SHARE, QUIET_SHARE = 0.97, 0.1
-RANGE_DB = 65.0
-"""Speech this far below its strongest band is not heard."""
+RANGE_DB = 52.0
+"""Speech this far below its strongest band is not heard, and the images that poor converters leave are weaker."""
 
 LIVELY_DB = 9.0
 """A band that carries speech is at least so much louder at its loudest than at its softest; steady noise is not."""
@@ -25,7 +25,7 @@ EDGE_HERTZ = 500.0
 def measure_bandwidth(wave: np.ndarray, rate: int) -> tuple[float, float]:
     """Bandwidth of a wave [N] in Hz, and the dB by which its spectrum falls from 500 Hz below to 500 Hz above it.
 
-    A band carries speech if it is loud at times (within 65 dB of the strongest band) and soft at other times. The
+    A band carries speech if it is loud at times (within 52 dB of the strongest band) and soft at other times. The
     width of the window hides what is nearer than 250 Hz to the edge. Silence has a bandwidth of 0.
     """
     size = 1 << round(np.log2(FRAME_SECONDS * rate))

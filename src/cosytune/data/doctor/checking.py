@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from cosytune.data.results import LedgerLine
 from cosytune.errors import DataError
 from cosytune.text.language import base_language
 
-__all__ = ["Advisers", "Progress", "check_recordings"]
+__all__ = ["Advisers", "Progress", "check_recordings", "conclude", "make_listener"]
 
 Progress = Callable[[int, int], None]
 
@@ -81,20 +81,39 @@ def check_recordings(
     chosen = _spread(utterances, limit)
     items = with_languages(chosen, language)
     heard = _listen(items, advisers, engine, workers, progress)
+    result = conclude(items, list(heard), refused, limits, advisers)
+    return replace(result, folder=str(path), layout=source.layout, left_out=len(utterances) - len(chosen))
+
+
+def conclude(
+    items: Sequence[Utterance],
+    heard: Sequence[Heard],
+    refused: Sequence[ClipCheck],
+    limits: Limits,
+    advisers: Advisers,
+) -> DoctorResult:
+    """Compare clips that were listened to and decide on each.
+
+    Args:
+        items: with their languages.
+        heard: what the `Listener` kept of each.
+        refused: clips that were dropped before anybody listened.
+        limits: when a measure becomes a finding.
+        advisers: those that listened.
+    """
     clips = [Clip(item, own) for item, own in zip(items, heard, strict=True)]
     skipped = _judge(clips, limits, advisers)
     said = spare_common(clips, limits)
     checks = (*(decide(clip, limits) for clip in clips), *refused)
     return DoctorResult(
-        folder=str(path),
-        layout=source.layout,
+        folder="",
+        layout="",
         clips=checks,
         corpus=(*said, *describe(checks, limits)),
         skipped=tuple(skipped),
         histograms=draw_histograms(checks, limits),
         settings=limits.to_json(),
         listeners=_listeners(advisers),
-        left_out=len(utterances) - len(chosen),
     )
 
 
@@ -126,17 +145,22 @@ def _spread(utterances: Sequence[Utterance], limit: int | None) -> Sequence[Utte
     return [utterances[place * len(utterances) // limit] for place in range(limit)]
 
 
-def _listen(
-    items: Sequence[Utterance], advisers: Advisers, engine: EngineName, workers: int | None, progress: Progress | None
-) -> Iterator[Heard]:
+def make_listener(items: Sequence[Utterance], advisers: Advisers) -> Listener:
+    """The worker's function for these clips: the recogniser is only asked about languages that it knows."""
     recogniser = advisers.recogniser
     codes = {item.language for item in items if item.language}
     understood = {code for code in codes if recogniser is not None and base_language(code) in recogniser.languages}
-    listener = Listener(
+    return Listener(
         embed=advisers.embed[1] if advisers.embed is not None else None,
         transcribe=recogniser.transcribe if recogniser is not None else None,
         languages=frozenset(understood),
     )
+
+
+def _listen(
+    items: Sequence[Utterance], advisers: Advisers, engine: EngineName, workers: int | None, progress: Progress | None
+) -> Iterator[Heard]:
+    listener = make_listener(items, advisers)
     with open_engine(engine, workers) as pool:
         for done, heard in enumerate(pool.map(listener, items, lost=lost_clip), start=1):
             if progress is not None:

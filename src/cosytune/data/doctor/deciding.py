@@ -38,7 +38,12 @@ FEWEST_COMMON = 5
 SHORT_CLIPS = 1.5
 """Seconds of the median clip below which a corpus holds words rather than sentences."""
 
+CONVERTED = 0.8
+"""Share of what the sample rate could hold; above it a wall is the filter of an ordinary converter."""
+
 BINS = 24
+HIGHEST_SHOWN = 60.0
+"""dB of SNR: digital silence would squeeze all others into one bar."""
 
 
 def spare_common(clips: Sequence[Clip], limits: Limits) -> list[CorpusFinding]:
@@ -106,6 +111,7 @@ def describe(checks: Sequence[ClipCheck], limits: Limits) -> list[CorpusFinding]
         *_texts(usable, minutes),
         *_lengths(usable),
         *_rates(usable),
+        *_bands(usable, limits),
     ]
 
 
@@ -142,7 +148,10 @@ def _texts(usable: Sequence[ClipCheck], minutes: float) -> list[CorpusFinding]:
         found.append(CorpusFinding("no transcript", words, serious=len(silent) == len(usable)))
     repeats = sum(any(own.defect == "repeated text" for own in check.findings) for check in usable)
     if repeats:
-        words = f"{repeats} clips repeat a sentence that their speaker has said before: different takes, not new text."
+        words = (
+            f"{repeats} {'clip repeats' if repeats == 1 else 'clips repeat'} a sentence that the same speaker has said "
+            "before: another take, not new text."
+        )
         found.append(CorpusFinding("repeated text", words))
     return found
 
@@ -166,12 +175,27 @@ def _rates(usable: Sequence[ClipCheck]) -> list[CorpusFinding]:
     return [CorpusFinding("sample rates", f"The sample rates differ: {words}. All are resampled to the model's rate.")]
 
 
+def _bands(usable: Sequence[ClipCheck], limits: Limits) -> list[CorpusFinding]:
+    """Files whose rate promises more than they hold: each is usable, and the voice will be no brighter than they are."""
+    heard = [check.measures for check in usable if check.measures is not None]
+    dull = [own for own in heard if own.edge >= limits.wall and own.bandwidth < CONVERTED * own.sample_rate / 2]
+    if len(dull) < max(FEWEST_COMMON, limits.common * len(heard)):
+        return []
+    top = float(np.median([own.bandwidth for own in dull]))
+    rate = Counter(own.sample_rate for own in dull).most_common(1)[0][0]
+    words = (
+        f"In {len(dull)} of {len(heard)} clips the sound ends at about {top / 1000:.1f} kHz, although files with {rate} "
+        f"Hz could hold {rate / 2000:.1f} kHz: they were converted up. The voice will be no brighter than that."
+    )
+    return [CorpusFinding("converted up", words)]
+
+
 def draw_histograms(checks: Sequence[ClipCheck], limits: Limits) -> tuple[Histogram, ...]:
     """How length, level, SNR, pace and bandwidth are distributed over the readable clips."""
     measured = [check.measures for check in checks if check.measures is not None]
     heard = [found for found in measured if found.speech_seconds > 0]
     paces = [check.characters_per_second for check in checks if check.characters_per_second is not None]
-    ratios = [found.snr for found in heard if found.snr is not None]
+    ratios = [min(found.snr, HIGHEST_SHOWN) for found in heard if found.snr is not None]
     series = (
         ("Length", "s", [found.seconds for found in measured], (limits.shortest, limits.longest)),
         ("Level of the speech", "dBFS", [found.level for found in heard], (limits.too_quiet, limits.quiet)),

@@ -31,6 +31,9 @@ BELOW_LOUD = 1e-4
 ABOVE_NOISE = 10**0.8
 """Power of the softest sound that stands out from the noise (8 dB)."""
 
+SPOKEN = 10**0.4
+"""Power against the noise from which a frame counts as speech when its level is taken (4 dB)."""
+
 HIGHEST_GATE = 1e-2
 """The gate between silence and sound is never nearer to the loud part (-20 dB), however loud the noise."""
 
@@ -38,6 +41,7 @@ FRAME_SECONDS = 0.01
 SHORTEST_SOUND = 3
 """Frames of 10 ms: a shorter sound is a click, not the beginning of speech."""
 
+GATED_PAUSES = 3
 NOISE_SHARE = 0.1
 NOISE_SECONDS, NOISE_PAUSE = 1.5, 0.1
 """A clip shorter than the first needs a pause of the second (seconds in all) for its noise to be known."""
@@ -75,10 +79,14 @@ def measure_levels(wave: np.ndarray, rate: int) -> Levels:
         return Levels(FLOOR_DB, None, None, seconds, seconds, 0.0, 0.0, 0.0, np.zeros(len(power), dtype=bool))
     loud = loud_level(np.sqrt(power)) ** 2
     noise = _noise_power(wave, rate) if _noise_is_heard(power, loud, size / rate) else None
+    if _is_gated(power, loud):
+        noise = 0.0
     known = noise or 0.0
     gate = max(DIGITAL_SILENCE, min(max(loud * BELOW_LOUD, known * ABOVE_NOISE), loud * HIGHEST_GATE))
     sounding = _without_clicks(power > gate)
-    speech = max(float(power[power > gate].mean()) - known, DIGITAL_SILENCE)
+    # Above the highest gate loud noise counts as sound; the level is that of what stands out of it.
+    spoken = power > max(gate, known * SPOKEN)
+    speech = max(float(power[spoken if spoken.any() else power > gate].mean()) - known, DIGITAL_SILENCE)
     first, last = np.flatnonzero(sounding)[[0, -1]]
     snr = None if noise is None else LOUDEST_SNR
     if known >= DIGITAL_SILENCE:
@@ -101,6 +109,12 @@ def _noise_is_heard(power: np.ndarray, loud: float, frame_seconds: float) -> boo
     return len(power) * frame_seconds >= NOISE_SECONDS or (power < loud * PAUSE).sum() * frame_seconds >= NOISE_PAUSE
 
 
+def _is_gated(power: np.ndarray, loud: float) -> bool:
+    """Whether a gate or an editor made several pauses digitally silent: what is left to measure there is speech."""
+    first, last = np.flatnonzero(power > loud * BELOW_LOUD)[[0, -1]]
+    return len(_runs(power[first:last] < DIGITAL_SILENCE)) >= GATED_PAUSES
+
+
 def _noise_power(wave: np.ndarray, rate: int) -> float:
     """Power of the steady background from 60 Hz up, frames of digital silence left out."""
     size = 1 << max(6, round(np.log2(0.032 * rate)))
@@ -115,12 +129,17 @@ def _noise_power(wave: np.ndarray, rate: int) -> float:
 
 def _without_clicks(sounding: np.ndarray) -> np.ndarray:
     """The same frames without runs shorter than `SHORTEST_SOUND`, unless all runs are that short."""
-    edges = np.diff(np.concatenate([[False], sounding, [False]]).astype(np.int8))
     kept = np.zeros_like(sounding)
-    for begin, end in zip(np.flatnonzero(edges == 1), np.flatnonzero(edges == -1), strict=True):
-        if end - begin >= SHORTEST_SOUND:
-            kept[begin:end] = True
+    for begin, end in _runs(sounding):
+        kept[begin:end] = True
     return kept if kept.any() else sounding
+
+
+def _runs(marked: np.ndarray) -> list[tuple[int, int]]:
+    """First and last + 1 frame of each run of True that is not shorter than `SHORTEST_SOUND`."""
+    edges = np.diff(np.concatenate([[False], marked, [False]]).astype(np.int8))
+    both = zip(np.flatnonzero(edges == 1), np.flatnonzero(edges == -1), strict=True)
+    return [(int(begin), int(end)) for begin, end in both if end - begin >= SHORTEST_SOUND]
 
 
 def _longest_pause(sounding: np.ndarray) -> int:

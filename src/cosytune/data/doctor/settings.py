@@ -64,7 +64,7 @@ class Limits:
     offset: float = 0.01
     channel_gap: float = 20.0
     channels_alike: float = 0.5
-    pace: float = 4.0
+    pace: float = 3.5
     bad_pace: float = 6.0
     speaker: float = 4.0
     transcript: float = 3.5

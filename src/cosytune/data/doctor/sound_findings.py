@@ -12,11 +12,14 @@ __all__ = ["sound_findings", "trimmed"]
 LONG_ENOUGH = 1.0
 """Seconds of speech from which a missing upper half of the spectrum is no matter of the word that is said."""
 
-OFFSET_SHARE = 0.1
+OFFSET_SHARE = 0.05
 """An offset matters from this share of the loudest sample."""
 
 HUM_BELOW = 35.0
 """dB below the speech at which the mains cannot be heard any more."""
+
+ABOVE_NOISE = 6.0
+"""dB above the noise from which what is heard is the voice."""
 
 AUDIBLE_MUSIC = 40.0
 """dB of SNR above which steady tones are too soft to matter."""
@@ -159,8 +162,10 @@ def _edges(measures: Measures, limits: Limits) -> Iterator[Finding]:
         words = f"It pauses for {measures.pause:.1f} s inside the speech, and no text tells a model to wait so long."
         yield Finding("long pause", "keep", words, measures.pause, limits.pause, "s", measures.pause / limits.pause)
     whole = measures.measured_seconds >= measures.seconds
+    # In a noisy clip the noise begins and ends suddenly, not the voice.
+    limit = limits.cut if measures.snr is None else max(limits.cut, ABOVE_NOISE - measures.snr)
     for name, value, counts in (("start", measures.head, True), ("end", measures.tail, whole)):
-        if counts and value > limits.cut:
+        if counts and value > limit:
             words = f"The voice is already there in the first 20 ms ({value:.0f} dB): the beginning is cut off."
             if name == "end":
                 words = f"The voice is still there in the last 20 ms ({value:.0f} dB): the end is cut off."

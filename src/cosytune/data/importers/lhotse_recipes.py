@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import io
 import logging
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -201,4 +202,5 @@ def _run_without(folder: Path, recipe: _Recipe, damaged: dict[Path, str]) -> tup
             for recording in recordings:
                 for source in recording.sources:
                     source.source = source.source.replace(str(mirror), real, 1)
-    return pairs, [loss.replace(str(mirror), real) for loss in losses if not any(p.name in loss for p in damaged)]
+    known = {word for path in damaged for word in (path.name, path.stem)}
+    return pairs, [loss.replace(str(mirror), real) for loss in losses if known.isdisjoint(re.split(r"[\s/,()]+", loss))]

@@ -17,7 +17,6 @@ from cosytune.data.importers.fields import Row, accepted_columns, recognise_colu
 from cosytune.data.importers.places import Places
 from cosytune.data.importers.source import Entry, dropped, walk
 from cosytune.data.importers.texts import open_text
-from cosytune.data.manifest import Utterance
 from cosytune.files import write_bytes
 
 __all__ = ["find_shards", "is_parquet", "listed_shards", "read_parquet"]
@@ -103,8 +102,7 @@ def _entry(row: Row, data: bytes | None, table: Path, places: Places, speaker: s
     if found is None and suffix is None:
         return dropped(identity, table, f"unreadable: the sound of {row.where} has no known format")
     path = found or _written(data, media, suffix)
-    entry = row.entry_of(path, listed or row.where, speaker)
-    return replace(entry, id=identity) if isinstance(entry, Utterance) and not (entry.start or entry.end) else entry
+    return row.entry_of(path, listed or row.where, speaker)
 
 
 def _same_file(path: Path, data: bytes) -> Path | None:

@@ -60,11 +60,5 @@ class Places:
 
 def _spellings(listed: str) -> Iterator[str]:
     """The name as listed, as Windows writes it, and with composed or decomposed accents (macOS writes the latter)."""
-    yield listed
-    for other in (
-        listed.replace("\\", "/"),
-        unicodedata.normalize("NFC", listed),
-        unicodedata.normalize("NFD", listed),
-    ):
-        if other != listed:
-            yield other
+    for name in dict.fromkeys((listed, listed.replace("\\", "/"))):
+        yield from dict.fromkeys((name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)))

@@ -33,7 +33,7 @@ def source_files(path: Path, *, recipe: str | None = None) -> Iterator[Path]:
     """
     folder = path if path.is_dir() else path.parent
     if path.is_dir():
-        yield from filter(_is_read, walk(path))
+        yield from (file for file in walk(path) if _is_read(file) and file.is_file())
     else:
         yield path
     source = open_source(path, recipe=recipe)

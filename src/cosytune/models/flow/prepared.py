@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
 import torch
@@ -20,8 +20,8 @@ __all__ = ["FrameConv", "Frames", "PreparedConvBlock", "PreparedStage", "doublin
 VECTOR = 32
 """Numbers of two bytes in a 512-bit register."""
 
-SCORES_AT_ONCE = 1 << 20
-"""Attention weights of all rows and heads that are in memory together where they are written out: 2 MiB."""
+SCORES_AT_ONCE = 1 << 21
+"""Attention weights of all rows and heads that are in memory together where they are written out: 4 MiB."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,13 @@ class Frames:
         size: frames of a row with its padding.
         runs: neighbouring rows of equal length: (first row, row after the last, length).
         mask: [B, size, 1], 1 = speech; None where nothing is padded.
+        spaces: memory for attention by products, made when it is first needed and used again by all layers and steps.
     """
 
     size: int
     runs: tuple[tuple[int, int, int], ...]
     mask: Tensor | None
+    spaces: dict[tuple[int, ...], AttentionSpace] = field(default_factory=dict)
 
     @classmethod
     def of(cls, lengths: list[int], size: int, like: Tensor) -> Frames:
@@ -51,6 +53,13 @@ class Frames:
     def clean(self, x: Tensor) -> Tensor:
         """x [B, size, D] with zeros in the padding."""
         return x if self.mask is None else x * self.mask
+
+    def space(self, projected: Tensor, heads: int) -> AttentionSpace:
+        """Memory for the attention of `projected` [rows, F, 3 W]."""
+        key = (*projected.shape, heads)
+        if key not in self.spaces:
+            self.spaces[key] = AttentionSpace(projected, heads)
+        return self.spaces[key]
 
     def pieces(self, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
         """Views of each run's speech, [rows, length, D], of every tensor [B, size, D]."""
@@ -174,39 +183,55 @@ class PreparedBlock(nn.Module):
     def _attend(self, projected: Tensor, frames: Frames) -> Tensor:
         """Queries, keys and values [B, F, 3 W] side by side -> [B, F, W]."""
         if frames.mask is None:
-            return attend(projected, self.heads)
+            return self._attend_all(projected, frames)
         result = projected.new_zeros(*projected.shape[:2], projected.shape[2] // 3)
         for part, place in frames.pieces(projected, result):
-            place.copy_(attend(part, self.heads))
+            place.copy_(self._attend_all(part, frames))
         return result
+
+    def _attend_all(self, projected: Tensor, frames: Frames) -> Tensor:
+        if projected.dtype == torch.bfloat16 and projected.device.type == "cpu":
+            return frames.space(projected, self.heads).attend(projected)
+        return attend(projected, self.heads)
 
 
 def attend(projected: Tensor, heads: int) -> Tensor:
     """Attention of all frames to all frames: scaled queries, keys and values [B, F, 3 W] -> [B, F, W]."""
-    if projected.dtype == torch.bfloat16 and projected.device.type == "cpu":
-        return attend_by_products(projected, heads)
     query, key, value = projected.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
     return F.scaled_dot_product_attention(query, key, value, scale=1.0).transpose(1, 2).flatten(2)
 
 
-def attend_by_products(projected: Tensor, heads: int) -> Tensor:
-    """The same by plain products, a few queries at a time, over rows of numbers whose length suits the vector units.
+class AttentionSpace:
+    """`attend` by plain products, many queries at a time, in memory that is kept and suits the vector units.
 
-    In bfloat16 this beats the fused kernel (two Zen 4 cores, torch 2.13, 2026-11-24): 1.0 and 1.6 ms for 2 x 8 x 215 x
-    64, 3.8 and 6.4 ms for 430 frames. In float32 it loses: 1.8 and 1.5 ms, 8 and 6.1 ms.
+    In bfloat16 on a processor this beats the fused kernel (two Zen 4 cores, torch 2.13, 2026-11-24): 0.9 and 1.6 ms for
+    2 x 8 x 215 x 64, 3.5 and 6.4 ms for 430 frames. In float32 it loses.
     """
-    rows, frames, width = projected.shape
-    room = -(-frames // VECTOR) * VECTOR
-    parts = projected.new_zeros(3, rows, heads, room, width // (3 * heads))
-    parts[..., :frames, :] = projected.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
-    query, key, value = parts.flatten(1, 2)  # each [B H, room, W / H]
-    mixed = torch.empty_like(query)
-    at_once = max(SCORES_AT_ONCE // (rows * heads * room), 1)
-    for some, place in zip(query.split(at_once, dim=1), mixed.split(at_once, dim=1), strict=True):
-        scores = torch.bmm(some, key.transpose(1, 2))
-        scores[..., frames:] = -torch.inf
-        torch.bmm(F.softmax(scores, dim=-1), value, out=place)
-    return mixed[:, :frames].unflatten(0, (rows, heads)).transpose(1, 2).flatten(2)
+
+    def __init__(self, like: Tensor, heads: int) -> None:
+        """Memory for tensors of the shape and type of `like` [B, F, 3 W]."""
+        rows, self._frames, width = like.shape
+        room = -(-self._frames // VECTOR) * VECTOR
+        pieces = -(-rows * heads * room * room // SCORES_AT_ONCE)
+        self._at_once = -(-room // pieces)
+        # Frames beyond F: queries and values stay zero, keys do not count.
+        self._parts = like.new_zeros(3, rows, heads, room, width // (3 * heads))
+        self._scores = like.new_empty(rows * heads, self._at_once, room)
+        self._mixed = like.new_empty(rows * heads, room, width // (3 * heads))
+
+    def attend(self, projected: Tensor) -> Tensor:
+        """[B, F, 3 W] -> [B, F, W]."""
+        parts, frames = self._parts, self._frames
+        rows, heads = parts.shape[1:3]
+        parts[..., :frames, :] = projected.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+        query, key, value = parts.flatten(1, 2)  # each [B H, room, W / H]
+        for some, place in zip(query.split(self._at_once, 1), self._mixed.split(self._at_once, 1), strict=True):
+            scores = self._scores[:, : some.shape[1]]
+            torch.bmm(some, key.transpose(1, 2), out=scores)
+            scores[..., frames:] = -torch.inf
+            torch.softmax(scores, dim=-1, out=scores)
+            torch.bmm(scores, value, out=place)
+        return self._mixed[:, :frames].unflatten(0, (rows, heads)).transpose(1, 2).flatten(2)
 
 
 class PreparedStage(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -61,9 +62,10 @@ class FiniteScalarQuantiser(Quantiser):
     def __init__(self, config: FSQConfig, width: int) -> None:
         super().__init__()
         self.codebook_size = config.codebook_size
-        levels = torch.tensor(config.levels)
-        self.register_buffer("reach", (levels - 1) // 2, persistent=False)
-        self.register_buffer("place", torch.cumprod(levels, 0) // levels, persistent=False)
+        reach = [(level - 1) // 2 for level in config.levels]
+        place = [math.prod(config.levels[:digit]) for digit in range(len(config.levels))]
+        self.register_buffer("reach", torch.tensor(reach), persistent=False)
+        self.register_buffer("place", torch.tensor(place), persistent=False)
         self.down = nn.Linear(width, len(config.levels))
         self.up = nn.Linear(len(config.levels), width)
         # Inputs are layer-normalised: a unit variance before tanh uses all levels from the first step on.
