@@ -16,7 +16,9 @@ app = typer.Typer(help="From recordings to a corpus: check, prepare, synth.")
 
 @app.command()
 def check(
-    folder: Path = typer.Argument(..., help="Recordings as `prepare` takes them: a folder or a table."),
+    folder: Path = typer.Argument(
+        ..., help="Recordings as `prepare` takes them: a folder or a table."
+    ),
     output: Path = typer.Option(Path("check.html"), "--output", "-o", help="Page to write; the JSON goes beside it."),
     model: Path = typer.Option(None, "--model", help="Model the corpus is for: its tokenizer looks at the texts."),
     language: str = typer.Option(None, "--language", help="Language code of all clips; guessed without it."),
