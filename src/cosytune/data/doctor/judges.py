@@ -11,7 +11,7 @@ from rapidfuzz.distance import Levenshtein
 
 from cosytune.data.doctor.clips import Clip
 from cosytune.data.doctor.listening import Recogniser
-from cosytune.data.doctor.outliers import robust_scores
+from cosytune.data.doctor.outliers import median_slope, robust_scores
 from cosytune.data.doctor.settings import Limits
 from cosytune.data.doctor_results import Finding, SkippedCheck
 
@@ -20,7 +20,13 @@ __all__ = ["compare_transcripts", "compare_voices"]
 FEWEST_VOICES = 8
 """Clips of a speaker from which the voice is known."""
 
-VOICE_SPREAD = 0.02
+VOICE_SPREAD = 0.03
+FEW_VOICES, FEW_SPREAD = 20, 0.05
+"""With fewer clips than this the spread of a voice is not known, and a wider one is assumed."""
+
+SHORTEST_VOICE = 0.3
+"""Seconds below which brevity is no further excuse."""
+
 NEARER = 0.02
 """Cosine by which another speaker must be nearer than the own one to be named."""
 
@@ -46,7 +52,7 @@ def compare_voices(clips: Sequence[Clip], limits: Limits) -> list[SkippedCheck]:
     centres = {name: _unit(own[trusted[name]].sum(axis=0)) for name, own in vectors.items()}
     for name, group in known.items():
         own = _leave_one_out(vectors[name], trusted[name])
-        scores = robust_scores(own, least_spread=VOICE_SPREAD)
+        scores = _voice_scores(own, [clip.measures.speech_seconds for clip in group if clip.measures is not None])
         for place, clip in enumerate(group):
             clip.likeness = round(float(own[place]), 4)
             rivals = {other: float(vectors[name][place] @ centre) for other, centre in centres.items() if other != name}
@@ -64,10 +70,16 @@ def _judge_voice(clip: Clip, own: float, score: float, rivals: dict[str, float],
         return
     words = f"It does not sound like {clip.utterance.speaker} (likeness {own:.2f}, usual {usual:.2f})"
     words += f", rather like {nearest} ({rivals[nearest]:.2f})." if taken and nearest is not None else ": listen to it."
-    limit = usual + (own - usual) / min(score, -1e-9) * -limits.speaker if score < 0 else usual
-    clip.findings.append(
-        Finding("speaker", "drop", words, own, round(limit, 4), "cosine", max(1.0, -score / limits.speaker))
-    )
+    worse = max(1.0, -score / limits.speaker)
+    clip.findings.append(Finding("speaker", "drop", words, own, round(usual, 4), "cosine", worse))
+
+
+def _voice_scores(likeness: np.ndarray, seconds: Sequence[float]) -> np.ndarray:
+    """Robust scores [n] of likenesses [n]; a short clip tells less of a voice and is expected to be less alike."""
+    if len(likeness) < FEW_VOICES:
+        return robust_scores(likeness, least_spread=FEW_SPREAD)
+    brevity = 1 / np.maximum(np.asarray(seconds), SHORTEST_VOICE)
+    return robust_scores(likeness - min(0.0, median_slope(brevity, likeness)) * brevity, least_spread=VOICE_SPREAD)
 
 
 def _vector(clip: Clip) -> np.ndarray:
