@@ -279,6 +279,21 @@ def test_m4a_that_ffmpeg_refuses(tmp_path: Path) -> None:
         read_wave(tmp_path / "a.m4a")
 
 
+def test_ffmpeg_may_open_one_file_and_not_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "bin" / "ffmpeg"
+    program.parent.mkdir()
+    program.write_text(f"#!{sys.executable}\nimport sys, time\nprint(*sys.argv, file=sys.stderr)\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent))
+    (tmp_path / "a.m4a").write_bytes(b"#EXTM3U")
+    with pytest.raises(InputError, match=r"-protocol_whitelist file -format_whitelist mov,\S+ -i file:/\S+a\.m4a "):
+        read_wave(tmp_path / "a.m4a")
+    program.write_text(f"#!{sys.executable}\nimport time\ntime.sleep(60)\n")
+    monkeypatch.setattr("cosytune.audio.files.FFMPEG_PATIENCE", (0.2, 0.0))
+    with pytest.raises(InputError, match=r"ffmpeg did not finish decoding \S+a\.m4a in 0 s: export"):
+        read_wave(tmp_path / "a.m4a")
+
+
 def test_m4a_without_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     (tmp_path / "a.m4a").write_bytes(b"whatever")

@@ -163,6 +163,7 @@ def test_version(run: Any) -> None:
         (["pretrain", "--data", "d", "-o", "o"], 2, "there is no folder d"),
         (["evaluate", "m", "--data", "d", "-o", "o"], 2, "there is no folder d"),
         (["data", "prepare", "absent", "-o", "o"], 3, "absent"),
+        (["data", "export", "absent", "-o", "o", "--model", "m"], 3, "absent is not a finished corpus"),
     ],
 )
 def test_errors_are_one_sentence_and_a_status(

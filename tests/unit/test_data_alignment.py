@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cosytune.data.alignment import Unit, align_units, misfit, spoken_size, units_of_text
-from cosytune.data.hearing import evidence_of_words, words_of
+from cosytune.data.hearing import Hearing, words_of
 
 RATE = 14.0
 
@@ -123,12 +123,16 @@ def test_sizes_are_what_is_said() -> None:
 def test_words_that_were_heard_tell_the_place() -> None:
     units = units_of_text("Alpha beta gamma delta. Epsilon zeta eta theta. Iota kappa lambda mu.", "en")
     heard = [["alpha", "better", "gamma", "delta"], ["iota", "kappa", "lambda"]]
-    evidence = evidence_of_words(units, "en", [0, 2, 4], heard)
-    assert evidence(1, 2) > 0 and evidence(2, 2) > 0  # the second sentence was not read
-    assert evidence(0, 2) < 0 and evidence(3, 2) <= 0
-    assert evidence(1, 1) == 0.0  # no part ends there
-    nothing = evidence_of_words(units, "en", [0, 2, 4], [["x"], ["y"]])
-    assert nothing(1, 2) == 0.0
+    speech = np.array([[0.0, 1.0], [1.2, 2.0], [3.0, 4.0], [4.2, 5.0]])
+    hearing = Hearing(units, "en", speech, [0, 2, 4], heard)
+    # The second sentence was not read: both of its ends are where the speech pauses.
+    assert hearing.evidence(1, 2) > 0 and hearing.evidence(2, 2) > 0
+    assert hearing.evidence(0, 2) < 0 and hearing.evidence(3, 2) <= 0
+    assert hearing.evidence(1, 1) == 0.0  # no part ends there
+    assert hearing.agreement((0, 1), (0, 2)) == 0.75 and hearing.agreement((2, 3), (2, 4)) == 0.75
+    assert hearing.agreement((1, 2), (2, 4)) == 0.0
+    nothing = Hearing(units, "en", speech, [0, 2, 4], [["x"], ["y"]])
+    assert nothing.evidence(1, 2) == 0.0
 
 
 def test_words_to_compare() -> None:

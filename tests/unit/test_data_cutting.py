@@ -259,7 +259,10 @@ def test_a_subtitle_of_another_film_is_dropped(tmp_path: Path) -> None:
     cues = [Cue(b, e, text) for text, (b, e) in zip(TEXTS, TRUTH, strict=True)]
     cues[2] = Cue(10.0, 13.5, TEXTS[3] * 3)
     (line,) = dropped_of(with_subtitles(tmp_path, cues))
-    assert line.reason.startswith("text does not fit the speech: ") and "are usual: “The fourth" in line.reason
+    assert (
+        line.reason.startswith("text does not fit the speech here or around: ")
+        and "are usual: “The fourth" in line.reason
+    )
 
 
 def test_speakers_of_voice_tags_part_clips(tmp_path: Path) -> None:

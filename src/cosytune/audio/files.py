@@ -295,7 +295,8 @@ def _span(path: Path, recording: _Recording, start: float, end: float | None) ->
 def _read_blocks(path: Path, recording: _Recording, first: int, last: int, step: int) -> Iterator[np.ndarray]:
     """Samples `first` to `last` in blocks [N <= step, channels] float32, at least one."""
     sound = recording.sound
-    skipped = min(first, samples_of_seconds(PRE_ROLL, sound.samplerate))
+    pre_roll = samples_of_seconds(PRE_ROLL, sound.samplerate)
+    skipped = min(first, pre_roll)
     position = first
     try:
         if first:
@@ -310,7 +311,10 @@ def _read_blocks(path: Path, recording: _Recording, first: int, last: int, step:
                 yield np.ascontiguousarray(block)
             if len(block) < wanted:
                 return
-            skipped = 0
+            # soundfile seeks after every read, and after a seek an MP3 needs the frames before it again.
+            skipped = min(position, pre_roll) if sound.subtype == "MPEG_LAYER_III" else 0
+            if skipped:
+                sound.seek(position - skipped)
     except soundfile.LibsndfileError as error:
         raise InputError(
             f"{path} is damaged or cut off ({error.error_string.strip()}): copy or export it again, or leave it out"

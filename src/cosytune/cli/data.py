@@ -78,7 +78,7 @@ def prepare(
     from cosytune.data.prepare import prepare_corpus
 
     corpus = prepare_corpus(folder, output, language=language, validation=validation, test=test, seed=seed)
-    lines = [corpus.ledger.summary()]
+    lines, value = [corpus.ledger.summary()], {"corpus": str(output), **corpus.info}
     if model is not None:
         from cosytune.cli.output import progress
         from cosytune.models.folder import read_model
@@ -94,9 +94,33 @@ def prepare(
                 address=ray_address,
             )
         lines.append(f"features: {store.ledger.summary()}")
+        value["features"] = store.ledger.as_json()
+        if store.pace is not None:
+            value["features"]["hours_of_audio_per_hour"] = store.pace.hours_per_hour
     sides = corpus.info["sides"]
     lines.append(f"{output}: " + ", ".join(f"{count} {side}" for side, count in sides.items()))
-    print_result({"corpus": str(output), **corpus.info}, "\n".join(lines), as_json=as_json)
+    print_result(value, "\n".join(lines), as_json=as_json)
+
+
+@app.command()
+def export(
+    corpus: Path = typer.Argument(..., help="Prepared corpus."),
+    output: Path = typer.Option(..., "--output", "-o", help="New folder for train/, validation/ and test/."),
+    model: Path = typer.Option(..., "--model", help="The model that upstream's training will start from."),
+    as_json: bool = JSON,
+) -> None:
+    """Write a corpus as the Parquet lists (data.list) that upstream CosyVoice's own training reads."""
+    from cosytune.cli.output import progress
+    from cosytune.data.corpus import Corpus
+    from cosytune.data.exporting import write_upstream_lists
+    from cosytune.models.folder import read_model
+    from cosytune.training.features import corpus_features
+
+    opened = Corpus(corpus)
+    with progress() as bars:
+        store = corpus_features(opened, read_model(model), bars)
+    ledger = write_upstream_lists(opened, store, output)
+    print_result({"folder": str(output), **ledger.as_json()}, f"{output}: {ledger.summary()}", as_json=as_json)
 
 
 @app.command()

@@ -17,17 +17,24 @@ __all__ = ["Batch", "collate", "move"]
 
 @dataclass(frozen=True)
 class Batch:
-    """Features of several utterances, padded with zeros at the end; a feature that was not extracted is None.
+    """Features of several utterances, padded with zeros at the end; what a language model or a flow is trained on.
+
+    Row b of every tensor belongs to `ids[b]`. Entries from `*_lengths[b]` on are padding: zeros that are also a valid
+    token or a sound, so whoever sums over time masks them by the lengths. A kind of feature that was not extracted is
+    None, together with its lengths; in one batch all clips have a kind or none has.
 
     Attributes:
-        ids: utterance ids.
-        text_tokens: int64 [B, S].
-        text_lengths: int64 [B]; 0 where there is no text.
-        speech_tokens: int64 [B, T].
-        speech_lengths: int64 [B].
-        mel: float32 [B, M, F].
-        mel_lengths: int64 [B].
-        speaker_vectors: float32 [B, E], raw.
+        ids: utterance ids, B of them.
+        text_tokens: int64 [B, S], ids as the `encode` of `collate` gave them.
+        text_lengths: int64 [B], text tokens of each utterance; 0 where there is no text.
+        speech_tokens: int64 [B, T], codes of the model's speech tokenizer at its token rate (25 or 50 Hz), without an
+            end mark.
+        speech_lengths: int64 [B], speech tokens of each utterance.
+        mel: float32 [B, M, F], natural-log mel of the model's own configuration; if frames per token are a whole
+            number, each utterance has exactly that many frames for each of its tokens.
+        mel_lengths: int64 [B], mel frames of each utterance.
+        speaker_vectors: float32 [B, E], not normalised: the speaker's mean direction over the train side, or the
+            utterance's own vector (see `collate`).
     """
 
     ids: tuple[str, ...]

@@ -12,7 +12,7 @@ import numpy as np
 from cosytune.audio.files import wave_info
 from cosytune.audio.pauses import Activity, find_speech
 from cosytune.data.alignment import Anchor
-from cosytune.data.hearing import evidence_of_recogniser
+from cosytune.data.hearing import hear_recording
 from cosytune.data.manifest import Utterance
 from cosytune.data.pieces import (
     CutSettings,
@@ -125,10 +125,8 @@ def _script(
         return script_of_subtitles(path, utterance.language or code, activity)
     if utterance.text is None:
         return None
-    evidence = None
-    if transcribe is not None:
-        evidence = evidence_of_recogniser(utterance, activity, transcribe)
-    return script_of_transcript(utterance.text, utterance.language, activity, settings.confidence, evidence)
+    hearing = None if transcribe is None else hear_recording(utterance, activity, transcribe)
+    return script_of_transcript(utterance.text, utterance.language, activity, settings.confidence, hearing)
 
 
 @dataclass(frozen=True)
@@ -169,10 +167,10 @@ class _Recording:
         """Runs of joints between which everything can be used, and pairs of joints between which nothing can."""
         run: list[Joint] = []
         said_by: str | None = None
-        rate = self._median_rate(script)
-        for first, second in itertools.pairwise(script.anchors):
+        doubts = script.doubts(self.activity.speech)
+        for (first, second), doubt in zip(itertools.pairwise(script.anchors), doubts, strict=True):
             begin, end = (self._joint(script, anchor) for anchor in (first, second))
-            reason, speaker = self._step(script, first, second, rate)
+            reason, speaker = _step(script, first, second, doubt)
             if run and (reason or speaker != said_by):
                 yield run, ""
                 run = []
@@ -186,44 +184,6 @@ class _Recording:
     def _joint(self, script: Script, anchor: Anchor) -> Joint:
         at_sentence = not anchor.unit or script.units[anchor.unit - 1].ends_sentence
         return joint_at(self.activity, anchor.stretch, 0.0 if at_sentence else CLAUSE_COST, anchor.unit)
-
-    def _step(self, script: Script, first: Anchor, second: Anchor, rate: float) -> tuple[str, str | None]:
-        """Why nothing between two anchors can be used ("" if it can), and who speaks."""
-        units = slice(first.unit, second.unit)
-        text = _quoted(script.text(first.unit, second.unit))
-        speakers = set(script.speakers[units])
-        reason = next(filter(None, script.reasons[units]), "")
-        if first.unit == second.unit:
-            return "speech without text", None
-        if reason:
-            return f"subtitle unusable: {reason}: {text}", None
-        if first.stretch == second.stretch:
-            return f"text without speech: {text}", None
-        if len(speakers) > 1:
-            return f"two people speak without a pause: {text}", None
-        size, seconds = script.size(first.unit, second.unit), self._speech(first.stretch, second.stretch)
-        if not script.fits(size, seconds, rate):
-            rates = f"{size / seconds:.1f} letters a second where {rate:.1f} are usual"
-            return f"text does not fit the speech: {rates}: {text}", None
-        return "", speakers.pop()
-
-    def _median_rate(self, script: Script) -> float:
-        """Letters a second of speech that half of the recording is slower than."""
-        steps = [
-            (self._speech(a.stretch, b.stretch), script.size(a.unit, b.unit))
-            for a, b in itertools.pairwise(script.anchors)
-            if a.unit < b.unit and a.stretch < b.stretch
-        ]
-        steps.sort(key=lambda step: step[1] / step[0])
-        total = np.cumsum([seconds for seconds, _ in steps])
-        if not len(total):
-            return 0.0
-        seconds, size = steps[int(np.searchsorted(total, total[-1] / 2))]
-        return size / seconds
-
-    def _speech(self, first: int, last: int) -> float:
-        spans = self.activity.speech[first:last]
-        return float((spans[:, 1] - spans[:, 0]).sum())
 
     def _length_reason(self, piece: Piece, script: Script | None = None) -> str:
         shortest, longest = self.settings.shortest, self.settings.longest
@@ -264,6 +224,23 @@ class _Recording:
             if isinstance(entry, Utterance)
         }
         return Cut(tuple(entry for _, entry, _ in decided), round(max(0.0, whole - used), 6), changes)
+
+
+def _step(script: Script, first: Anchor, second: Anchor, doubt: str) -> tuple[str, str | None]:
+    """Why nothing between two anchors can be used ("" if it can), and who speaks."""
+    if first.unit == second.unit:
+        return "speech without text", None
+    units = slice(first.unit, second.unit)
+    text = _quoted(script.text(first.unit, second.unit))
+    reason = next(filter(None, script.reasons[units]), "")
+    if reason:
+        return f"subtitle unusable: {reason}: {text}", None
+    if first.stretch == second.stretch:
+        return f"text without speech: {text}", None
+    speakers = set(script.speakers[units])
+    if len(speakers) > 1:
+        return f"two people speak without a pause: {text}", None
+    return (f"{doubt}: {text}", None) if doubt else ("", speakers.pop())
 
 
 def _quoted(text: str) -> str:

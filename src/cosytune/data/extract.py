@@ -47,7 +47,7 @@ def extract_features(
     *,
     engine: Engine | None = None,
     progress: Progress | None = None,
-    shard_size: int = 256,
+    shard_size: int = 128,
     batch_seconds: float = 24.0,
 ) -> FeatureStore:
     """Make the features of all utterances.

@@ -11,13 +11,13 @@ from rapidfuzz.distance import Levenshtein
 
 from cosytune.audio.files import read_wave
 from cosytune.audio.pauses import Activity
-from cosytune.data.alignment import WIDE, Evidence, Unit, units_of_text
+from cosytune.data.alignment import WIDE, Unit, units_of_text
 from cosytune.data.manifest import Utterance
 from cosytune.data.pieces import CutSettings, choose_pieces, joints_of_speech
 from cosytune.text.normalise import normalise
 from cosytune.units import FEATURE_SAMPLE_RATE
 
-__all__ = ["evidence_of_recogniser", "evidence_of_words"]
+__all__ = ["Hearing", "hear_recording", "words_of"]
 
 PARTS = CutSettings(shortest=1.0, longest=15.0)
 """What a recogniser is given at once."""
@@ -27,11 +27,76 @@ MOST = 6
 """Words. What is farther away is simply wrong."""
 WEIGHT = 1.5
 """Nats for each word."""
+SLACK = 2
+"""Words: how well it is known which of a part's words were said in which of its stretches."""
 
 
-def evidence_of_recogniser(
-    utterance: Utterance, activity: Activity, transcribe: Callable[[np.ndarray], str]
-) -> Evidence:
+class Hearing:
+    """Words that were heard in parts of a recording, laid along the words of its transcript by edit distance.
+
+    Args:
+        units: of the transcript.
+        language: its code.
+        speech: [K, 2], stretches of speech in seconds.
+        borders: for each end of a part the number of stretches of speech before it, [parts + 1].
+        heard: words of each part.
+    """
+
+    def __init__(
+        self,
+        units: Sequence[Unit],
+        language: str,
+        speech: np.ndarray,
+        borders: Sequence[int],
+        heard: Sequence[Sequence[str]],
+    ) -> None:
+        text = [words_of(unit.text, language) for unit in units]
+        said = [word for unit in text for word in unit]
+        sound = [word for part in heard for word in part]
+        self._said_before = np.cumsum([0, *map(len, text)])
+        self._match = np.full(len(sound), -1)
+        for block in Levenshtein.opcodes(sound, said):
+            if block.tag == "equal":
+                self._match[block.src_start : block.src_end] = np.arange(block.dest_start, block.dest_end)
+        heard_before = np.cumsum([0, *map(len, heard)])
+        spoken = np.concatenate([[0.0], np.cumsum(speech[:, 1] - speech[:, 0])])
+        self._heard_at = np.interp(spoken, spoken[np.asarray(borders)], heard_before)
+        self._places = {
+            stretch: [self._place(int(word), side) for side in (-1, 1)]
+            for stretch, word in zip(borders[1:-1], heard_before[1:-1], strict=True)
+        }
+
+    def evidence(self, unit: int, stretch: int) -> float:
+        """Nats that speak for the border before a unit lying in the pause before a stretch; 0 where no part ends."""
+        # Words before the pause and words after it tell different places where a part of the text was not read.
+        sides = [
+            share * (MOST / 2 - min(MOST, abs(float(self._said_before[unit]) - place)))
+            for place, share in self._places.get(stretch, ())
+            if share
+        ]
+        return WEIGHT * max(sides, default=0.0)
+
+    def agreement(self, units: tuple[int, int], stretches: tuple[int, int]) -> float:
+        """Share of the words of some units that were heard in some stretches, both as first and one after the last."""
+        first, last = self._said_before[list(units)]
+        begin, end = self._heard_at[list(stretches)]
+        near = self._match[max(0, round(begin) - SLACK) : round(end) + SLACK]
+        return float(np.sum((near >= first) & (near < last))) / max(1, last - first)
+
+    def _place(self, word: int, side: int) -> tuple[float, float]:
+        """Words of the text before heard word `word`, and the share of its neighbours on one side that tell so."""
+        first, last = (word - NEIGHBOURS, word) if side < 0 else (word, word + NEIGHBOURS)
+        near = np.arange(max(0, first), min(len(self._match), last))
+        known = near[self._match[near] >= 0]
+        if not len(known):
+            return 0.0, 0.0
+        # Each matched neighbour says where the pause is, if no word between was missed or made up.
+        votes = self._match[known] - known + word
+        place = float(np.median(votes))
+        return place, float(np.sum(np.abs(votes - place) <= 1)) / NEIGHBOURS
+
+
+def hear_recording(utterance: Utterance, activity: Activity, transcribe: Callable[[np.ndarray], str]) -> Hearing:
     """Let a recogniser hear a recording part by part, and compare with its transcript.
 
     Args:
@@ -42,64 +107,13 @@ def evidence_of_recogniser(
     offset = utterance.start or 0.0
     borders, heard = [0], []
     for piece in choose_pieces(joints_of_speech(activity, PARTS), PARTS):
-        wave, _ = read_wave(
-            Path(utterance.audio), FEATURE_SAMPLE_RATE, offset + piece.start, offset + min(piece.end, activity.seconds)
-        )
+        begin, end = offset + piece.start, offset + min(piece.end, activity.seconds)
+        wave, _ = read_wave(Path(utterance.audio), FEATURE_SAMPLE_RATE, begin, end)
         heard.append(words_of(transcribe(wave), utterance.language))
-        borders.append(int(np.searchsorted(activity.speech[:, 1], piece.end - 1e-6)))
+        borders.append(int(np.searchsorted(activity.speech[:, 1], piece.end, side="right")))
+    borders[-1] = len(activity.speech)
     units = units_of_text(utterance.text or "", utterance.language)
-    return evidence_of_words(units, utterance.language, borders, heard)
-
-
-def evidence_of_words(
-    units: Sequence[Unit], language: str, borders: Sequence[int], heard: Sequence[Sequence[str]]
-) -> Evidence:
-    """How well each border of the text fits each pause, by the words heard before and after.
-
-    Args:
-        units: of the transcript.
-        language: its code.
-        borders: for each end of a part the number of stretches of speech before it, [parts + 1].
-        heard: words of each part.
-    """
-    counts = [len(words_of(unit.text, language)) for unit in units]
-    said_before = np.concatenate([[0], np.cumsum(counts)])
-    text = [word for unit in units for word in words_of(unit.text, language)]
-    sound = [word for part in heard for word in part]
-    match = np.full(len(sound), -1)
-    for block in Levenshtein.opcodes(sound, text):
-        if block.tag == "equal":
-            match[block.src_start : block.src_end] = np.arange(block.dest_start, block.dest_end)
-    heard_before = np.cumsum([0, *map(len, heard)])
-    places = {
-        stretch: [_place(match, int(word), side) for side in (-1, 1)]
-        for stretch, word in zip(borders[1:-1], heard_before[1:-1], strict=True)
-    }
-
-    def evidence(unit: int, stretch: int) -> float:
-        # Words before the pause and words after it tell different places where a part of the text was not read.
-        sides = [
-            share * (MOST / 2 - min(MOST, abs(float(said_before[unit]) - place)))
-            for place, share in places.get(stretch, ())
-            if share
-        ]
-        return WEIGHT * max(sides, default=0.0)
-
-    return evidence
-
-
-def _place(match: np.ndarray, word: int, side: int) -> tuple[float, float]:
-    """Words of the text before heard word `word`, and the share of its neighbours on one side that tell so."""
-    near = (
-        np.arange(max(0, word - NEIGHBOURS), word) if side < 0 else np.arange(word, min(len(match), word + NEIGHBOURS))
-    )
-    known = near[match[near] >= 0]
-    if not len(known):
-        return 0.0, 0.0
-    # Each matched neighbour says where the pause is, if no word between was missed or made up.
-    votes = match[known] - known + word
-    place = float(np.median(votes))
-    return place, float(np.sum(np.abs(votes - place) <= 1)) / NEIGHBOURS
+    return Hearing(units, utterance.language, activity.speech, borders, heard)
 
 
 def words_of(text: str, language: str) -> list[str]:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
+
 from cosytune.audio.pauses import Activity
-from cosytune.data.alignment import Anchor, Evidence, Unit, align_units, misfit, units_of_text
+from cosytune.data.alignment import Anchor, Unit, align_units, misfit, units_of_text
 from cosytune.data.captions import anchors_of_cues, common_shift, timed_units
+from cosytune.data.hearing import Hearing
 from cosytune.data.subtitles import read_subtitles
 from cosytune.errors import DataError
 
@@ -18,7 +22,12 @@ __all__ = ["Script", "script_of_subtitles", "script_of_transcript"]
 ODD_RATE = 1.8
 """Speech so many times faster or slower than the recording's median has the wrong subtitle."""
 MISFIT = 3.0
-"""Standard deviations; what fits worse has a text that was not read, or was read without being in the text."""
+"""Standard deviations; what fits worse has a text that was not read, or was read without being in the text. Over the
+neighbours on both sides the root of the mean square may be half of that: where the text has slipped by a sentence, no
+length need be odd by itself, but all are a little."""
+NEIGHBOURS = 2
+LEAST_HEARD = 0.5
+"""A text of which less than this share of the usual share of words was heard is another one."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,7 @@ class Script:
         language: code that the source tells, or "".
         limit: standard deviations by which the speech between two anchors may be longer or shorter than its text; None
             where different people speak at different rates, and only `ODD_RATE` counts.
+        hearing: what a recogniser heard, if there is one.
     """
 
     units: Sequence[Unit]
@@ -43,6 +53,7 @@ class Script:
     source: str
     language: str = ""
     limit: float | None = None
+    hearing: Hearing | None = None
 
     def text(self, first: int, last: int) -> str:
         """The text of units `first` to `last`, in one line."""
@@ -52,11 +63,70 @@ class Script:
         """How much there is to say in them, in letters."""
         return sum(unit.size for unit in self.units[first:last])
 
-    def fits(self, size: float, seconds: float, rate: float) -> bool:
-        """Whether `size` letters can be what is said in `seconds` of speech, at `rate` letters a second."""
-        if self.limit is not None:
-            return misfit(size / rate, seconds) <= self.limit
-        return 1 / ODD_RATE <= size / rate / seconds <= ODD_RATE
+    def doubts(self, speech: np.ndarray) -> list[str]:
+        """Why the text between each anchor and the next cannot be what is said there; "" where it can.
+
+        Args:
+            speech: [K, 2], stretches of speech in seconds.
+        """
+        steps = [_Step(a, b, self.size(a.unit, b.unit), _length(speech, a, b)) for a, b in pairwise(self.anchors)]
+        full = [number for number, step in enumerate(steps) if step.size and step.seconds]
+        rate = _median_rate([steps[number] for number in full])
+        doubts = [""] * len(steps)
+        for number in full:
+            step = steps[number]
+            if self.limit is None:
+                odd = not 1 / ODD_RATE <= step.size / rate / step.seconds <= ODD_RATE
+            else:
+                around = [steps[other] for other in full if abs(other - number) <= NEIGHBOURS]
+                misfits = [misfit(other.size / rate, other.seconds) for other in around]
+                own = misfit(step.size / rate, step.seconds)
+                odd = own > self.limit or float(np.sqrt(np.mean(np.square(misfits)))) > self.limit / 2
+            if odd:
+                letters = f"{step.size / step.seconds:.1f} letters a second where {rate:.1f} are usual"
+                doubts[number] = f"text does not fit the speech here or around: {letters}"
+        if self.hearing is not None:
+            self._doubt_unheard(steps, full, self.hearing, doubts)
+        return doubts
+
+    def _doubt_unheard(self, steps: Sequence[_Step], full: Sequence[int], hearing: Hearing, doubts: list[str]) -> None:
+        """What a recogniser hears replaces the doubts that lengths alone raise."""
+        shares = {
+            number: hearing.agreement(
+                (steps[number].first.unit, steps[number].second.unit),
+                (steps[number].first.stretch, steps[number].second.stretch),
+            )
+            for number in full
+        }
+        usual = float(np.median(list(shares.values()))) if shares else 0.0
+        for number, share in shares.items():
+            if share < LEAST_HEARD * usual:
+                doubts[number] = f"text was not heard: {share:.0%} of its words where {usual:.0%} are usual"
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What lies between two neighbouring anchors: letters to say, and seconds of speech."""
+
+    first: Anchor
+    second: Anchor
+    size: float
+    seconds: float
+
+
+def _length(speech: np.ndarray, first: Anchor, second: Anchor) -> float:
+    spans = speech[first.stretch : second.stretch]
+    return float((spans[:, 1] - spans[:, 0]).sum())
+
+
+def _median_rate(steps: Sequence[_Step]) -> float:
+    """Letters a second of speech that half of the recording is slower than."""
+    ordered = sorted(steps, key=lambda step: step.size / step.seconds)
+    total = np.cumsum([step.seconds for step in ordered])
+    if not len(total):
+        return 1.0
+    middle = ordered[int(np.searchsorted(total, total[-1] / 2))]
+    return middle.size / middle.seconds
 
 
 def script_of_subtitles(path: Path, language: str, activity: Activity) -> Script:
@@ -82,7 +152,7 @@ def script_of_subtitles(path: Path, language: str, activity: Activity) -> Script
 
 
 def script_of_transcript(
-    text: str, language: str, activity: Activity, confidence: float, evidence: Evidence | None = None
+    text: str, language: str, activity: Activity, confidence: float, hearing: Hearing | None = None
 ) -> Script:
     """A transcript without times, placed by its lengths, its marks and the reader's pauses.
 
@@ -91,7 +161,7 @@ def script_of_transcript(
         language: code, or "" if unknown.
         activity: where the recording holds speech.
         confidence: anchors that are less certain are not used.
-        evidence: what a recogniser heard (see `cosytune.data.hearing`), if there is one.
+        hearing: what a recogniser heard in it, if there is one.
 
     Raises:
         DataError: there is nothing to say in the text.
@@ -99,7 +169,7 @@ def script_of_transcript(
     units = units_of_text(text, language)
     if not units:
         raise DataError("transcript empty")
-    anchors = align_units(units, activity.speech, evidence)
+    anchors = align_units(units, activity.speech, None if hearing is None else hearing.evidence)
     certain = [anchors[0], *(anchor for anchor in anchors[1:-1] if anchor.confidence >= confidence), anchors[-1]]
-    source = "its transcript placed by pauses" + (" and a recogniser" if evidence is not None else "")
-    return Script(units, certain, [""] * len(units), [None] * len(units), source, limit=MISFIT)
+    source = "its transcript placed by pauses" + (" and a recogniser" if hearing is not None else "")
+    return Script(units, certain, [""] * len(units), [None] * len(units), source, limit=MISFIT, hearing=hearing)

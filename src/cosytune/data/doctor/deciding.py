@@ -176,7 +176,7 @@ def _rates(usable: Sequence[ClipCheck]) -> list[CorpusFinding]:
 
 
 def _bands(usable: Sequence[ClipCheck], limits: Limits) -> list[CorpusFinding]:
-    """Files whose rate promises more than they hold: each is usable, and the voice will be no brighter than they are."""
+    """Files whose rate promises more than they hold: usable, and the voice will be no brighter than they are."""
     heard = [check.measures for check in usable if check.measures is not None]
     dull = [own for own in heard if own.edge >= limits.wall and own.bandwidth < CONVERTED * own.sample_rate / 2]
     if len(dull) < max(FEWEST_COMMON, limits.common * len(heard)):
@@ -184,8 +184,8 @@ def _bands(usable: Sequence[ClipCheck], limits: Limits) -> list[CorpusFinding]:
     top = float(np.median([own.bandwidth for own in dull]))
     rate = Counter(own.sample_rate for own in dull).most_common(1)[0][0]
     words = (
-        f"In {len(dull)} of {len(heard)} clips the sound ends at about {top / 1000:.1f} kHz, although files with {rate} "
-        f"Hz could hold {rate / 2000:.1f} kHz: they were converted up. The voice will be no brighter than that."
+        f"In {len(dull)} of {len(heard)} clips the sound ends at about {top / 1000:.1f} kHz, although files with "
+        f"{rate} Hz could hold {rate / 2000:.1f} kHz: they were converted up. The voice will be no brighter than that."
     )
     return [CorpusFinding("converted up", words)]
 
@@ -206,7 +206,7 @@ def draw_histograms(checks: Sequence[ClipCheck], limits: Limits) -> tuple[Histog
     return tuple(_histogram(title, unit, values, marks) for title, unit, values, marks in series if values)
 
 
-def _histogram(title: str, unit: str, values: Sequence[float], marks: tuple[float, ...]) -> Histogram:
+def _histogram(title: str, unit: str, values: Sequence[float], marks: Sequence[float]) -> Histogram:
     low, high = min(values), max(values)
     room = max(high - low, 1e-3)
     counts, edges = np.histogram(values, bins=BINS, range=(low - 0.02 * room, high + 0.02 * room))

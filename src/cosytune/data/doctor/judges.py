@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import islice
@@ -11,16 +12,24 @@ from rapidfuzz.distance import Levenshtein
 
 from cosytune.data.doctor.clips import Clip
 from cosytune.data.doctor.listening import Recogniser
-from cosytune.data.doctor.outliers import robust_scores
+from cosytune.data.doctor.outliers import median_slope, robust_scores
 from cosytune.data.doctor.settings import Limits
-from cosytune.data.doctor_results import Finding, SkippedCheck
+from cosytune.data.doctor_results import Action, Finding, SkippedCheck
 
 __all__ = ["compare_transcripts", "compare_voices"]
 
 FEWEST_VOICES = 8
 """Clips of a speaker from which the voice is known."""
 
-VOICE_SPREAD = 0.02
+VOICE_SPREAD = 0.05
+"""The smallest spread of likeness that is believed: tone and mood move a voice by so much."""
+
+FEW_VOICES = 20
+"""With fewer clips than this nobody knows how their length changes the likeness."""
+
+SHORTEST_VOICE = 0.3
+"""Seconds below which brevity is no further excuse."""
+
 NEARER = 0.02
 """Cosine by which another speaker must be nearer than the own one to be named."""
 
@@ -29,6 +38,10 @@ DEAF = 0.65
 """Median error rate from which a recogniser does not understand this corpus at all."""
 
 ERROR_SPREAD = 0.05
+SURE, LUCK = 0.6, 0.8
+"""A transcript is dropped from an error rate of the first plus the second over the root of its characters, because a
+recogniser mishears most of a short text now and then; a milder one is marked."""
+
 OTHER_TEXTS = 20_000
 """Texts that are searched for the one that is really said."""
 
@@ -46,7 +59,7 @@ def compare_voices(clips: Sequence[Clip], limits: Limits) -> list[SkippedCheck]:
     centres = {name: _unit(own[trusted[name]].sum(axis=0)) for name, own in vectors.items()}
     for name, group in known.items():
         own = _leave_one_out(vectors[name], trusted[name])
-        scores = robust_scores(own, least_spread=VOICE_SPREAD)
+        scores = _voice_scores(own, [clip.measures.speech_seconds for clip in group if clip.measures is not None])
         for place, clip in enumerate(group):
             clip.likeness = round(float(own[place]), 4)
             rivals = {other: float(vectors[name][place] @ centre) for other, centre in centres.items() if other != name}
@@ -64,10 +77,16 @@ def _judge_voice(clip: Clip, own: float, score: float, rivals: dict[str, float],
         return
     words = f"It does not sound like {clip.utterance.speaker} (likeness {own:.2f}, usual {usual:.2f})"
     words += f", rather like {nearest} ({rivals[nearest]:.2f})." if taken and nearest is not None else ": listen to it."
-    limit = usual + (own - usual) / min(score, -1e-9) * -limits.speaker if score < 0 else usual
-    clip.findings.append(
-        Finding("speaker", "drop", words, own, round(limit, 4), "cosine", max(1.0, -score / limits.speaker))
-    )
+    worse = max(1.0, -score / limits.speaker)
+    clip.findings.append(Finding("speaker", "drop", words, own, round(usual, 4), "cosine", worse))
+
+
+def _voice_scores(likeness: np.ndarray, seconds: Sequence[float]) -> np.ndarray:
+    """Robust scores [n] of likenesses [n]; a short clip tells less of a voice and is expected to be less alike."""
+    if len(likeness) < FEW_VOICES:
+        return robust_scores(likeness, least_spread=VOICE_SPREAD)
+    brevity = 1 / np.maximum(np.asarray(seconds), SHORTEST_VOICE)
+    return robust_scores(likeness - min(0.0, median_slope(brevity, likeness)) * brevity, least_spread=VOICE_SPREAD)
 
 
 def _vector(clip: Clip) -> np.ndarray:
@@ -119,19 +138,25 @@ def compare_transcripts(clips: Sequence[Clip], recogniser: Recogniser, limits: L
     texts = list(islice(((clip.utterance.id, wanted) for clip, wanted, _ in asked), OTHER_TEXTS))
     for (clip, wanted, heard), rate, score in zip(asked, rates, scores, strict=True):
         if score > limits.transcript and rate > limits.error_rate:
+            elsewhere = _said_elsewhere(wanted, heard, rate, texts)
+            sure = elsewhere is not None or rate > SURE + LUCK / math.sqrt(len(wanted))
             words = f"{recogniser.name} hears {clip.heard.words or 'nothing'!r}, {rate:.0%} of the characters differ "
-            words += f"({usual:.0%} is usual here)" + _said_elsewhere(clip, wanted, heard, rate, texts)
+            words += f"({usual:.0%} is usual here): {_verdict(elsewhere, sure)}."
             limit = max(limits.error_rate, usual + limits.transcript * (rate - usual) / float(score))
-            clip.findings.append(
-                Finding(
-                    "transcript", "drop", words, rate, round(limit, 4), "error rate", float(score) / limits.transcript
-                )
-            )
+            worse = float(score) / limits.transcript
+            action: Action = "drop" if sure else "keep"
+            clip.findings.append(Finding("transcript", action, words, rate, round(limit, 4), "error rate", worse))
     return []
 
 
-def _said_elsewhere(clip: Clip, wanted: str, heard: str, rate: float, texts: Sequence[tuple[str, str]]) -> str:
-    """Names the text that fits better, where there is one."""
+def _verdict(elsewhere: str | None, sure: bool) -> str:
+    if elsewhere is not None:
+        return f"it sounds like the text of {elsewhere}"
+    return "the text is not what is said" if sure else "a mishearing, or a wrong word"
+
+
+def _said_elsewhere(wanted: str, heard: str, rate: float, texts: Sequence[tuple[str, str]]) -> str | None:
+    """The id of the clip whose text fits much better, if there is one."""
     best, name = rate - 0.25, None
     for identity, text in texts:
         if text != wanted and abs(len(text) - len(heard)) <= best * len(text):
@@ -139,4 +164,4 @@ def _said_elsewhere(clip: Clip, wanted: str, heard: str, rate: float, texts: Seq
             distance = Levenshtein.distance(text, heard, score_cutoff=limit)
             if distance <= limit and distance / len(text) < best:
                 best, name = distance / len(text), identity
-    return f": it sounds like the text of {name}." if name is not None else ": the text is not what is said."
+    return name

@@ -21,13 +21,15 @@ _LAYOUTS = {
 
 
 def is_list(path: Path) -> bool:
-    """Whether the first line is one of a list: a recording, a bar, and more cells.
+    """Whether the first line is one of a list: cells with bars between them, the first of them a recording.
+
+    A file called `.list` need not show the recording's suffix.
 
     Raises:
         DataError: the file cannot be read or is in another encoding.
     """
     cells = first_line(path).split("|")
-    return len(cells) > 1 and is_recording(Path(cells[0].strip()))
+    return len(cells) > 1 and (path.suffix.lower() == ".list" or is_recording(Path(cells[0].strip())))
 
 
 def read_list(path: Path, speaker: str) -> Iterator[Entry]:

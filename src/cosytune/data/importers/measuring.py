@@ -18,7 +18,7 @@ _ROUNDED = 0.05
 
 
 def measure(utterance: Utterance, shortest: float, longest: float) -> Entry:
-    """Decode a clip once; a function of its arguments and the file alone, so that clips can be measured in parallel.
+    """Decode a clip once (twice if ffmpeg has to) and decide on it alone, so that clips can be measured in parallel.
 
     Args:
         utterance: as a source yields it; its id is not compared with others.
@@ -42,7 +42,7 @@ def measure(utterance: Utterance, shortest: float, longest: float) -> Entry:
         return refuse("empty: the file has no bytes")
     try:
         total = wave_info(path).seconds
-    except InputError as error:
+    except (InputError, OSError) as error:
         return refuse(f"unreadable: {error}")
     start, end = utterance.start or 0.0, total if utterance.end is None else utterance.end
     if end > total + _ROUNDED or start >= total:
@@ -54,6 +54,6 @@ def measure(utterance: Utterance, shortest: float, longest: float) -> Entry:
         return refuse(f"longer than {longest:g} s: it lasts {seconds:.1f} s; cut it into sentences")
     try:
         read_wave(path, None, start, utterance.end)
-    except InputError as error:
+    except (InputError, OSError) as error:
         return refuse(f"unreadable: {error}")
     return replace(utterance, seconds=round(seconds, 6))
