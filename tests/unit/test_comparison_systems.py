@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +13,16 @@ from cosytune.audio.files import write_wave
 from cosytune.comparison.compose import comparing, starts
 from cosytune.comparison.compose import systems as module
 from cosytune.comparison.compose.hearing import run_systems
+from cosytune.comparison.compose.material import sentences_of
 from cosytune.comparison.compose.starts import initial_start, keep_apart
-from cosytune.comparison.compose.systems import SystemJob, SystemScores, finished, run_system, sentences_of
+from cosytune.comparison.compose.systems import SystemJob, SystemScores, finished, run_system
 from cosytune.comparison.plan import ComparisonPlan, Sample
 from cosytune.data.corpus import Corpus
 from cosytune.data.prepare import prepare_corpus
+from cosytune.data.sentences import sentences
 from cosytune.errors import InputError, ModelError
 from cosytune.evaluation.judges.base import Recording
+from cosytune.evaluation.judges.dnsmos import DnsmosJudge
 from cosytune.evaluation.results import SIMILARITY, MetricInfo, Score
 from cosytune.files import hash_json
 from cosytune.models.folder import Model, read_model, write_model
@@ -42,10 +44,10 @@ class Quiet:
 @pytest.fixture
 def corpus(tmp_path: Path) -> Corpus:
     folder = tmp_path / "recordings"
-    for number in range(12):
+    for number, sentence in enumerate(sentences(12)):
         path = folder / "ada" / f"{number}.wav"
         write_wave(path, tone(0.4, RATE, seed=number), RATE)
-        path.with_suffix(".txt").write_text(f"sentence number {'abcdefghijkl'[number]}")
+        path.with_suffix(".txt").write_text(sentence.text)
     return prepare_corpus(folder, tmp_path / "corpus", language="en", test=0.5)
 
 
@@ -100,7 +102,7 @@ def test_stale_scores_are_never_read(job: SystemJob, corpus: Corpus, tmp_path: P
 
 def test_scores_of_other_judges_are_not_read(job: SystemJob, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(job)
-    monkeypatch.setattr(module.DnsmosJudge, "version", property(lambda _: "speechmos 99"))
+    monkeypatch.setattr(DnsmosJudge, "version", property(lambda _: "speechmos 99"))
     assert finished(job) is None
 
 
@@ -121,9 +123,8 @@ def test_sentences_are_held_out_and_their_voice_can_be_learned(corpus: Corpus) -
     chosen = sentences_of(corpus, 100)
     assert {clip.id for clip in chosen} <= {clip.id for clip in corpus.utterances("test")}
     assert sentences_of(corpus, 2) == chosen[:2]
-    splits = json.loads((corpus.path / "splits.json").read_text())
-    splits["sides"] = dict.fromkeys(splits["sides"], "test")
-    (corpus.path / "splits.json").write_text(json.dumps(splits))
+    sides = corpus.path / "sides.jsonl"
+    sides.write_text(sides.read_text().replace('"train"', '"test"'))
     with pytest.raises(InputError, match="no transcribed clip of a voice with training clips"):
         sentences_of(Corpus(corpus.path), 2)
 
@@ -151,7 +152,7 @@ def test_a_sentence_that_fails_is_a_result(
             return type("Speech", (), {"wave": outcome})
 
     monkeypatch.setattr(module, "Synthesiser", Broken)
-    monkeypatch.setattr(module, "_with_voices", lambda model, _: model)
+    monkeypatch.setattr(module, "with_voices", lambda model, _: model)
     clips = [clip for clip in corpus.utterances("test") if clip.id in job.sentences]
     items, failures = module._speak_all(job, corpus, clips)
     assert [item.wave for item in items["ada"]] == [None, None]
@@ -204,9 +205,9 @@ def test_the_recogniser_hears_every_kind_of_english_and_nothing_else(corpus: Cor
 
 def test_a_silent_recording_is_no_reference(corpus: Corpus, tmp_path: Path) -> None:
     train = corpus.utterances("train")
-    assert len(module._references(corpus, "ada")) == len(train)
+    assert len(module.references_of(corpus, "ada")) == len(train)
     write_wave(Path(train[0].audio), np.zeros(8000, np.float32), RATE)
-    assert len(module._references(corpus, "ada")) == len(train) - 1
+    assert len(module.references_of(corpus, "ada")) == len(train) - 1
 
 
 def test_nothing_is_spoken_into_the_recordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,11 +236,11 @@ def test_judges_and_starts_are_tried_before_anything_is_trained(
 
 
 def test_recordings_are_also_measured_against_other_speakers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for speaker in ("ada", "bob"):
-        for number in range(12):
+    for seed, speaker in enumerate(("ada", "bob")):
+        for number, sentence in enumerate(sentences(12, seed=seed)):
             path = tmp_path / "recordings" / speaker / f"{number}.wav"
             write_wave(path, tone(0.4, RATE, seed=number), RATE)
-            path.with_suffix(".txt").write_text(f"{speaker} sentence {'abcdefghijkl'[number]}")
+            path.with_suffix(".txt").write_text(sentence.text)
     two = prepare_corpus(tmp_path / "recordings", tmp_path / "corpus", language="en", test=0.5)
 
     class Ear:
@@ -252,13 +253,13 @@ def test_recordings_are_also_measured_against_other_speakers(tmp_path: Path, mon
             return {"sim": 0.9}
 
     asked: list[str] = []
-    real = module._references
+    real = module.references_of
 
     def noted(corpus: Corpus, speaker: str) -> list[Recording]:
         asked.append(speaker)
         return real(corpus, speaker)
 
-    monkeypatch.setattr(module, "_references", noted)
+    monkeypatch.setattr(module, "references_of", noted)
     monkeypatch.setattr(module, "offline_judges", lambda clips: [Ear()])
     ids = tuple(clip.id for clip in sentences_of(two, 4))
     folder = tmp_path / "systems" / "recordings"

@@ -39,4 +39,18 @@ def command(
     as_json: bool = JSON,
 ) -> None:
     """Fine-tune on labelled speech; every speaker of the corpus becomes a named voice."""
-    run("sft", start, data, output, parts, settings, seed, workers, strategy, force, as_json, replay, replay_data)
+    run(
+        "sft",
+        start,
+        data,
+        output,
+        parts,
+        settings,
+        seed,
+        workers,
+        strategy,
+        force,
+        as_json,
+        replay=replay,
+        replay_data=replay_data,
+    )

@@ -16,6 +16,7 @@ __all__ = [
     "DATA",
     "FORCE",
     "JSON",
+    "LISTEN",
     "OUTPUT",
     "PARTS",
     "REPLAY",
@@ -54,6 +55,12 @@ REPLAY = typer.Option(
     help="Share of updates that rehearse what the start could do: its own speech in its own voices, or --replay-data.",
 )
 REPLAY_DATA = typer.Option(None, "--replay-data", help="Prepared corpus or folder of recordings to rehearse.")
+LISTEN = typer.Option(
+    6,
+    "--listen",
+    min=0,
+    help="Validation sentences that checkpoints speak; the one that sounds best is kept. 0: the last one is kept.",
+)
 JSON = typer.Option(False, "--json", help="Print the result as JSON.")
 
 
@@ -132,10 +139,12 @@ def run(
     as_json: bool,
     replay: float | None = None,
     replay_data: Path | None = None,
+    listen: int = 0,
 ) -> None:
     """Prepare the data if needed, run the stage, print what came of it."""
     from cosytune.cli.output import print_result, progress
     from cosytune.comparison.compose import corpus_of
+    from cosytune.comparison.compose.listening import ValidationListener
     from cosytune.errors import InputError
     from cosytune.training.jobs import default_workers
     from cosytune.training.settings import read_overrides
@@ -149,6 +158,9 @@ def run(
     with progress() as bars:
         corpus = corpus_of(data, beside(output, "corpus"))
         bars.say(corpus.ledger.summary())
+        listener = ValidationListener(start, corpus.path, listen) if listen else None
+        if listener is not None:
+            listener.check()
         plan = StagePlan(
             stage,
             start,
@@ -160,6 +172,7 @@ def run(
             workers or default_workers(),
             strategy=named_strategy(strategy),
             force=force,
+            listener=listener,
             rehearsal=None if replay_data is None else corpus_of(replay_data, beside(output, "rehearsal")).path,
         )
         result = run_stage(plan, bars)

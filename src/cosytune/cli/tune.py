@@ -10,6 +10,7 @@ from cosytune.cli.training_options import (
     DATA,
     FORCE,
     JSON,
+    LISTEN,
     OUTPUT,
     PARTS,
     REPLAY,
@@ -35,8 +36,24 @@ def command(
     strategy: str = STRATEGY,
     replay: float = REPLAY,
     replay_data: Path = REPLAY_DATA,
+    listen: int = LISTEN,
     force: bool = FORCE,
     as_json: bool = JSON,
 ) -> None:
     """Teach a voice, a dialect or a style to a model; its speakers join the named voices."""
-    run("tune", start, data, output, parts, settings, seed, workers, strategy, force, as_json, replay, replay_data)
+    run(
+        "tune",
+        start,
+        data,
+        output,
+        parts,
+        settings,
+        seed,
+        workers,
+        strategy,
+        force,
+        as_json,
+        replay,
+        replay_data,
+        listen,
+    )

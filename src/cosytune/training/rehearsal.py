@@ -32,7 +32,7 @@ __all__ = [
 PREFIX = "rehearsal/"
 """What the ids of rehearsal clips begin with inside a run, so that they never meet those of the corpus."""
 
-SENTENCES = 240
+SENTENCES = 120
 """Spoken for rehearsal in all, dealt over voices and languages."""
 
 _PARTS = 1_000_000

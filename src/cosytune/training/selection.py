@@ -32,6 +32,11 @@ class Listener(Protocol):
     It must be picklable, answer alike for the same weights, and look at nothing that a verdict will use.
     """
 
+    @property
+    def identity(self) -> str:
+        """What decides its answers beside the weights: a run with another listener is another run."""
+        ...
+
     def __call__(self, part: str, network: nn.Module) -> Heard:
         """Hear `network`, in evaluation mode, as the `part` of the model that is being trained."""
         ...

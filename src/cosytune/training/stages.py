@@ -139,6 +139,7 @@ def run_stage(plan: StagePlan, reporter: Reporter) -> StageResult:
         "start": start_hash,
         "corpus": corpus.hash,
         "settings": {part: chosen.model_dump(mode="json") for part, chosen in settings.items()},
+        "listener": None if plan.listener is None else plan.listener.identity,
         "rehearsal": None if plan.rehearsal is None else Corpus(plan.rehearsal).hash,
     }
     _check(plan, start, corpus)
@@ -217,7 +218,7 @@ def _run(
         if number:
             folder = plan.run_folder / "front-ends"
             write_model(model, folder)
-        if any(part in _NEED_FEATURES for part in parts):
+        if plan.listener is not None or any(part in _NEED_FEATURES for part in parts):
             corpus_features(corpus, model, reporter)
             if rehearsal is not None:
                 corpus_features(rehearsal, model, reporter)

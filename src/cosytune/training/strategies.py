@@ -25,6 +25,9 @@ LAYER_DECAY = 0.9
 AVERAGE = 0.99
 LORA_RANK, LORA_ALPHA, LORA_DROPOUT = 16, 32, 0.05
 
+TIMES_HEARD, PATIENCE = 8, 4
+"""A run is heard so often, and ends when half of that brought no new best."""
+
 _PASSES: dict[StageName, float] = {"pretrain": 3.0, "sft": 4.0, "tune": 2.0}
 _LEAST_MINUTES: dict[StageName, float] = {"pretrain": 600.0, "sft": 120.0, "tune": 40.0}
 """Small corpora are seen more often: five minutes of a voice were learned in about 40 minutes of audio seen (eight
@@ -88,7 +91,10 @@ def _full(part: PartName, situation: Situation, changes: Mapping[str, Any]) -> L
     full = default_settings(situation.stage, part, situation.parameters)
     asked = {name: changes[name] for name in ("batch_seconds", "steps") if name in changes}
     full = override(full, part, asked)
-    return full if "steps" in asked else full.model_copy(update={"steps": _budget(part, full, situation)})
+    steps = full.steps if "steps" in asked else _budget(part, full, situation)
+    patience = PATIENCE if situation.stage == "tune" else 0
+    score_every = max(1, -(-steps // TIMES_HEARD))
+    return full.model_copy(update={"steps": steps, "score_every": score_every, "patience": patience})
 
 
 def _named(

@@ -11,7 +11,8 @@ from typing import Literal
 
 from cosytune import __version__
 from cosytune.comparison.compose.hearing import evaluation_of, run_systems
-from cosytune.comparison.compose.systems import SystemJob, sentences_of
+from cosytune.comparison.compose.material import sentences_of
+from cosytune.comparison.compose.systems import SystemJob
 from cosytune.comparison.plan import COPY, RECORDINGS, Arm, ComparisonPlan, ComparisonResult
 from cosytune.comparison.verdict import give_verdict
 from cosytune.data.corpus import Corpus

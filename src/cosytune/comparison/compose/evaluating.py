@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from cosytune.comparison.compose.hearing import evaluation_of, run_systems
-from cosytune.comparison.compose.systems import SystemJob, sentences_of
+from cosytune.comparison.compose.material import sentences_of
+from cosytune.comparison.compose.systems import SystemJob
 from cosytune.comparison.plan import COPY, RECORDINGS
 from cosytune.data.corpus import Corpus
 from cosytune.evaluation.results import Evaluation

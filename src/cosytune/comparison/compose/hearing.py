@@ -6,7 +6,8 @@ import concurrent.futures
 import multiprocessing
 from collections.abc import Iterator, Mapping, Sequence
 
-from cosytune.comparison.compose.systems import SystemJob, SystemScores, finished, offline_judges, run_system
+from cosytune.comparison.compose.material import offline_judges
+from cosytune.comparison.compose.systems import SystemJob, SystemScores, finished, run_system
 from cosytune.comparison.plan import RECORDINGS
 from cosytune.data.manifest import Utterance
 from cosytune.errors import CosytuneError

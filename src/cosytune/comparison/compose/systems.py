@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,31 +13,21 @@ import numpy as np
 import torch
 
 from cosytune import __version__
-from cosytune.audio.files import read_wave, write_wave
+from cosytune.audio.files import write_wave
+from cosytune.comparison.compose.material import offline_judges, recorded, references_of, request_of, said, with_voices
 from cosytune.comparison.plan import Sample
 from cosytune.data.corpus import Corpus
-from cosytune.data.features import FeatureStore
 from cosytune.data.manifest import Utterance
-from cosytune.errors import InputError, ModelError
-from cosytune.evaluation.judges.base import Judge, Recording, is_silent
-from cosytune.evaluation.judges.dnsmos import DnsmosJudge
-from cosytune.evaluation.judges.pocketsphinx_judge import PocketsphinxJudge
-from cosytune.evaluation.judges.resemblyzer_judge import ResemblyzerJudge
+from cosytune.evaluation.judges.base import Judge, Recording
 from cosytune.evaluation.results import OPINION, SIMILARITY, Damage, Score
 from cosytune.evaluation.run import SpokenItem, score_system, sees_damage
 from cosytune.files import hash_json, write_json
-from cosytune.models.folder import Model, identity_of, read_model
-from cosytune.models.voices import Voice
+from cosytune.models.folder import identity_of, read_model
 from cosytune.synthesis.guards import GuardConfig
-from cosytune.synthesis.requests import Request
 from cosytune.synthesis.synthesiser import Synthesiser
-from cosytune.text.language import base_language
 from cosytune.training.jobs import threads_for
 
-__all__ = ["SystemJob", "SystemScores", "finished", "offline_judges", "run_system", "sentences_of"]
-
-REFERENCES = 8
-"""Recordings of the voice that similarity is measured against: from the training side, so that none is an item."""
+__all__ = ["SystemJob", "SystemScores", "finished", "run_system"]
 
 DAMAGED_RECORDINGS = 4
 """Recordings that graded noise is added to, to see which metrics hear it."""
@@ -87,39 +77,6 @@ class SystemScores:
     failures: list[str]
     damage: dict[str, Damage]
     strangers: list[Score] = field(default_factory=list)
-
-
-def offline_judges(clips: Iterable[Utterance]) -> list[Judge]:
-    """The judges whose models come with their packages; the English recogniser only where all clips are English."""
-    judges: list[Judge] = [DnsmosJudge(), ResemblyzerJudge()]
-    if all(base_language(clip.language) == "en" for clip in clips):
-        judges.insert(0, PocketsphinxJudge())
-    return judges
-
-
-def sentences_of(corpus: Corpus, count: int) -> list[Utterance]:
-    """Up to `count` held-out utterances, one per sentence, dealt evenly over speakers, always the same ones.
-
-    Speakers without a training clip are left out: nobody can learn their voice or compare with it.
-
-    Raises:
-        InputError: the test side has no transcribed sentence of a speaker that can be learned.
-    """
-    learned = {clip.speaker for clip in corpus.utterances("train")}
-    by_speaker: dict[str, list[Utterance]] = {}
-    seen: set[str] = set()
-    for clip in corpus.utterances("test"):
-        if clip.text and clip.text not in seen and clip.speaker in learned:
-            seen.add(clip.text)
-            by_speaker.setdefault(clip.speaker, []).append(clip)
-    if not by_speaker:
-        raise InputError(
-            f"the test side of {corpus.path} has no transcribed clip of a voice with training clips; add transcripts "
-            "or more recordings, or prepare the corpus with a larger --test share"
-        )
-    rounds = max(len(clips) for clips in by_speaker.values())
-    dealt = [clips[turn] for turn in range(rounds) for _, clips in sorted(by_speaker.items()) if turn < len(clips)]
-    return dealt[:count]
 
 
 def run_system(job: SystemJob) -> SystemScores:
@@ -233,7 +190,7 @@ def _score_all(
     scores: list[Score] = []
     damage: dict[str, Damage] = {}
     for speaker, spoken in items.items():
-        references = _references(corpus, speaker)
+        references = references_of(corpus, speaker)
         scores += score_system(job.name, spoken, judges, references=references)
         if job.damage and not damage:
             # Only opinions need the test for their vote; a recogniser's vote hangs on its errors on the recordings.
@@ -250,20 +207,8 @@ def _score_strangers(corpus: Corpus, items: dict[str, list[SpokenItem]], judges:
         return []
     scores: list[Score] = []
     for speaker, other in zip(speakers, [*speakers[1:], speakers[0]], strict=True):
-        scores += score_system("strangers", items[speaker], alike, references=_references(corpus, other), pitch=False)
+        scores += score_system("strangers", items[speaker], alike, references=references_of(corpus, other), pitch=False)
     return scores
-
-
-def _references(corpus: Corpus, speaker: str) -> list[Recording]:
-    """Recordings of one voice from the training side; a silent one tells nothing about it and is left out."""
-    own = [clip for clip in corpus.utterances("train") if clip.speaker == speaker]
-    step = max(1, len(own) // REFERENCES)
-    found = [Recording(*_recorded(clip)) for clip in own[::step][:REFERENCES]]
-    return [recording for recording in found if not is_silent(recording.wave, recording.sample_rate)]
-
-
-def _recorded(clip: Utterance) -> tuple[np.ndarray, int]:
-    return read_wave(Path(clip.audio), None, clip.start or 0.0, clip.end)
 
 
 def _speak_all(
@@ -275,9 +220,9 @@ def _speak_all(
     synthesiser = None
     if job.model is not None:
         # No second tries: a model that babbles is to be heard babbling, or two models could not be told apart by it.
-        synthesiser = Synthesiser(_with_voices(read_model(job.model), corpus), guards=GuardConfig(retries=0))
+        synthesiser = Synthesiser(with_voices(read_model(job.model), corpus), guards=GuardConfig(retries=0))
     for clip in clips:
-        recording = Recording(*_recorded(clip))
+        recording = Recording(*recorded(clip))
         seconds = len(recording.wave) / recording.sample_rate
         for seed in job.seeds:
             wave: np.ndarray | None = recording.wave
@@ -293,25 +238,9 @@ def _speak_all(
 def _spoken(
     job: SystemJob, synthesiser: Synthesiser, clip: Utterance, recording: Recording, seed: int
 ) -> tuple[np.ndarray | None, str | None]:
-    """The wave [N], or None and why: a model that diverged computes no numbers, and that is a result."""
-    try:
-        if job.kind == "copy":
-            voice = synthesiser.model.voices.get(clip.speaker)
-            vector = None if voice is None else voice.vector
-            wave = synthesiser.resynthesise(recording.wave, recording.sample_rate, vector=vector, seed=seed)
-        else:
-            request = Request(clip.text or "", clip.speaker, language=clip.language, seed=seed, name=clip.id)
-            wave = synthesiser.speak(request).wave
-    except (InputError, ModelError) as error:
-        return None, str(error)
-    if not len(wave) or not np.isfinite(wave).all():
-        return None, "no samples came out" if not len(wave) else "samples that are not numbers came out"
-    return wave, None
-
-
-def _with_voices(model: Model, corpus: Corpus) -> Model:
-    """The model with the corpus's speakers as voices, as its own front ends hear them on the training side."""
-    identity = model.extractor_hash()
-    store = FeatureStore(corpus.features_folder(identity), extractors=identity)
-    heard = {speaker: Voice(torch.from_numpy(vector)) for speaker, vector in store.speaker_vectors.items()}
-    return replace(model, voices=model.voices | heard)
+    """The wave [N], or None and why."""
+    if job.kind != "copy":
+        return said(lambda: synthesiser.speak(request_of(clip, seed)).wave)
+    voice = synthesiser.model.voices.get(clip.speaker)
+    vector = None if voice is None else voice.vector
+    return said(lambda: synthesiser.resynthesise(recording.wave, recording.sample_rate, vector=vector, seed=seed))
