@@ -124,27 +124,6 @@ def export(
 
 
 @app.command()
-def export(
-    corpus: Path = typer.Argument(..., help="Prepared corpus."),
-    output: Path = typer.Option(..., "--output", "-o", help="New folder for train/, validation/ and test/."),
-    model: Path = typer.Option(..., "--model", help="The model that upstream's training will start from."),
-    as_json: bool = JSON,
-) -> None:
-    """Write a corpus as the Parquet lists (data.list) that upstream CosyVoice's own training reads."""
-    from cosytune.cli.output import progress
-    from cosytune.data.corpus import Corpus
-    from cosytune.data.exporting import write_upstream_lists
-    from cosytune.models.folder import read_model
-    from cosytune.training.features import corpus_features
-
-    opened = Corpus(corpus)
-    with progress() as bars:
-        store = corpus_features(opened, read_model(model), bars)
-    ledger = write_upstream_lists(opened, store, output)
-    print_result({"folder": str(output), **ledger.as_json()}, f"{output}: {ledger.summary()}", as_json=as_json)
-
-
-@app.command()
 def synth(
     output: Path = typer.Argument(..., help="Folder to fill with speech synthesised by espeak-ng."),
     voices: int = typer.Option(8, "--voices", min=1, help="Different voices."),
