@@ -61,7 +61,7 @@ def test_preparing_again_does_nothing_until_something_changes(corpus: Corpus, fo
     assert {identity: more.splits[identity] for identity in corpus.splits} == corpus.splits
     changed = prepare_corpus(folder, corpus.path, seed=5)
     assert {identity: changed.splits[identity] for identity in corpus.splits} != corpus.splits
-    assert len(prepare_corpus(folder, corpus.path, longest=0.5).utterances()) < 25
+    assert len(prepare_corpus(folder, corpus.path, longest=0.5, cut=False).utterances()) < 25
 
 
 def test_the_hash_is_of_the_content_wherever_it_lies(corpus: Corpus, folder: Path, tmp_path: Path) -> None:
@@ -93,8 +93,12 @@ def test_unfinished_and_foreign_folders_are_refused(corpus: Corpus, folder: Path
         _ = Corpus(corpus.path).splits
 
 
-def test_nothing_usable_is_said_with_reasons(tmp_path: Path) -> None:
+def test_nothing_usable_is_said_with_what_to_do(tmp_path: Path) -> None:
     record(tmp_path / "in" / "a.wav", "Too long.", 2.0)
-    with pytest.raises(DataError, match="1 clips came in: 0 kept, 0 fixed, 1 dropped; dropped: 1 longer than 1 s"):
-        prepare_corpus(tmp_path / "in", tmp_path / "out", longest=1.0)
-    assert not (tmp_path / "out").exists()
+    (tmp_path / "in" / "b.wav").write_bytes(b"")
+    with pytest.raises(DataError) as error:
+        prepare_corpus(tmp_path / "in", tmp_path / "out", longest=1.0, cut=False)
+    assert "2 clips came in and all were dropped: 1 longer than 1 s (leave --no-cut out" in str(error.value)
+    assert "1 empty (copy the files again)" in str(error.value)
+    with pytest.raises(DataError, match="not a finished corpus"):
+        Corpus(tmp_path / "out")

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import typer
 
-from cosytune.cli.output import print_result
+from cosytune.cli.output import ProgressBars, print_result
 from cosytune.cli.training_options import JSON
 
 __all__ = ["app"]
+
+
+def counter(bars: ProgressBars, name: str) -> Callable[[int], None]:
+    """Says how many are done of nobody knows how many: a source is read as a stream."""
+
+    def told(done: int) -> None:
+        if done & (done - 1) == 0 and done >= SAID_FROM:
+            bars.say(f"{name}: {done} done")
+
+    return told
+
+
+SAID_FROM = 64
+"""Of a count that is said at every power of two."""
 
 app = typer.Typer(help="From recordings to a corpus: check, prepare, export, synth.")
 
 
 @app.command()
 def check(
-    folder: Path = typer.Argument(
-        ..., help="Recordings as `prepare` takes them: a folder or a table."
-    ),
+    folder: Path = typer.Argument(..., help="Recordings as `prepare` takes them: a folder or a table."),
     output: Path = typer.Option(Path("check.html"), "--output", "-o", help="Page to write; the JSON goes beside it."),
     model: Path = typer.Option(None, "--model", help="Model the corpus is for: its tokenizer looks at the texts."),
     language: str = typer.Option(None, "--language", help="Language code of all clips; guessed without it."),
@@ -62,10 +75,23 @@ def check(
 
 @app.command()
 def prepare(
-    folder: Path = typer.Argument(..., help="Folder of recordings: plain, LJSpeech layout, or with manifest.jsonl."),
+    folder: Path = typer.Argument(..., help="Recordings: a folder of any layout of docs/data.md, a table, a file."),
     output: Path = typer.Option(..., "--output", "-o", help="Corpus folder to write."),
     model: Path = typer.Option(None, "--model", help="Also extract features with this model's front ends."),
+    check: Path = typer.Option(
+        None, "--check", help="JSON of `data check`, edited or not: its decisions are carried out."
+    ),
+    transcribe: str = typer.Option(
+        None, "--transcribe", help="Recogniser for clips without transcript: pocketsphinx, or a local Whisper folder."
+    ),
+    cut: bool = typer.Option(True, "--cut/--no-cut", help="Cut long recordings at pauses and subtitles, or drop them."),
+    detector: str = typer.Option(
+        "auto", "--detector", help="Of pauses: silero, energy, or auto (silero if there)."
+    ),
+    recipe: str = typer.Option(None, "--recipe", help="Lhotse recipe that reads the folder, such as ljspeech."),
     language: str = typer.Option(None, "--language", help="Language code of all clips; guessed without it."),
+    shortest: float = typer.Option(0.1, "--shortest", min=0.0, help="Seconds; shorter clips are dropped."),
+    longest: float = typer.Option(30.0, "--longest", min=1.0, help="Seconds; longer recordings are cut."),
     validation: float = typer.Option(0.1, "--validation", min=0.0, max=0.5, help="Share of validation sentences."),
     test: float = typer.Option(0.1, "--test", min=0.0, max=0.5, help="Share of test sentences."),
     seed: int = typer.Option(0, "--seed", min=0, help="Of the split."),
@@ -75,12 +101,31 @@ def prepare(
     as_json: bool = JSON,
 ) -> None:
     """Write manifest, ledger and splits (and features); no clip is dropped without a line in the ledger."""
+    from cosytune.cli.output import progress
     from cosytune.data.prepare import prepare_corpus
 
-    corpus = prepare_corpus(folder, output, language=language, validation=validation, test=test, seed=seed)
+    with progress() as bars:
+        corpus = prepare_corpus(
+            folder,
+            output,
+            engine=engine,  # type: ignore[arg-type]
+            workers=workers,
+            address=ray_address,
+            progress=counter(bars, "recordings"),
+            check=check,
+            transcribe=transcribe,
+            cut=cut,
+            detector=detector,
+            recipe=recipe,
+            language=language,
+            shortest=shortest,
+            longest=longest,
+            validation=validation,
+            test=test,
+            seed=seed,
+        )
     lines, value = [corpus.ledger.summary()], {"corpus": str(output), **corpus.info}
     if model is not None:
-        from cosytune.cli.output import progress
         from cosytune.models.folder import read_model
         from cosytune.training.features import corpus_features
 

@@ -1,18 +1,38 @@
-"""From a folder of recordings to a prepared corpus, and from a corpus to features; both go on where they stopped."""
+"""From recordings to a prepared corpus: examined, decided on, given languages and sides, and written as a stream."""
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from cosytune.audio.pauses import Detector
 from cosytune.data.corpus import MARKER, Contents, Corpus, read_json, read_sides, write_corpus
-from cosytune.data.extract import Progress, extract_features
-from cosytune.data.importers import import_recordings, source_files
-from cosytune.data.splits import Side, make_splits
+from cosytune.data.cutting import CutSettings
+from cosytune.data.doctor_results import ClipCheck, read_check
+from cosytune.data.engine import EngineName, open_engine
+from cosytune.data.examining import Examined, Examiner
+from cosytune.data.importers import open_source, source_files
+from cosytune.data.importers.source import Entry, dropped
+from cosytune.data.manifest import Utterance, read_manifest
+from cosytune.data.results import LedgerLine
+from cosytune.data.splits import SplitSettings, Splitter, text_key
+from cosytune.data.transcripts import open_recogniser
+from cosytune.data.working_index import WorkingIndex
 from cosytune.errors import DataError
-from cosytune.files import hash_file
+from cosytune.files import json_line, lock
+from cosytune.text.language import detect_language, is_chinese
 
-__all__ = ["Progress", "extract_features", "prepare_corpus"]
+__all__ = ["Preparation", "prepare_corpus"]
+
+INDEX = ".working.sqlite"
+MEDIA = "media"
+"""Where sound goes that a source holds inside its tables."""
 
 _CORPUS_FILES = frozenset(
     {
@@ -24,67 +44,311 @@ _CORPUS_FILES = frozenset(
         "splits.json",
         "source.json",
         "features",
+        MEDIA,
     }
 )
+VOTING_CHARACTERS = 4000
+"""Of a speaker's texts that decide on the language: more change nothing, and memory must not grow with the corpus."""
+
+LITTLE_MINUTES = 5.0
+"""Below this nobody has reported a voice that was learned."""
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How a corpus is made.
+
+    Attributes:
+        language: code for all clips, or None to guess where the source names none.
+        validation: share of sentences on the validation side.
+        test: share of sentences on the test side.
+        seed: of the split.
+        shortest: seconds; shorter clips are dropped.
+        longest: seconds; longer recordings are cut, or dropped without `cut`.
+        cut: whether recordings that are longer, or have subtitles and no transcript, are cut into clips of 2 to 20 s
+            (less if `longest` is).
+        detector: how speech is found in what is cut (see `audio.pauses`).
+        transcribe: recogniser for clips without transcript ("pocketsphinx", or the path of a model); None: they stay
+            without.
+        check: JSON of the data doctor whose decisions are carried out; None: none are.
+        recipe: name of a Lhotse recipe that reads the folder; None: what the folder is, is recognised.
+    """
+
+    language: str | None = None
+    validation: float = 0.1
+    test: float = 0.1
+    seed: int = 0
+    shortest: float = 0.1
+    longest: float = 30.0
+    cut: bool = True
+    detector: Detector = "auto"
+    transcribe: str | None = None
+    check: Path | None = None
+    recipe: str | None = None
+
+    @property
+    def cut_settings(self) -> CutSettings | None:
+        """How long recordings are cut."""
+        if not self.cut:
+            return None
+        usual = CutSettings()
+        return CutSettings(
+            shortest=min(usual.shortest, self.longest / 4),
+            longest=min(usual.longest, self.longest),
+            keep_silence=min(usual.keep_silence, self.longest / 4),
+            detector=self.detector,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """What decides the corpus beside its source; the doctor's decisions by their contents."""
+        decided = None if self.check is None else hashlib.sha256(self.check.read_bytes()).hexdigest()
+        return {**asdict(self), "check": decided}
+
+
+Progress = Callable[[int], None]
 
 
 def prepare_corpus(
     folder: Path,
     corpus: Path,
     *,
-    language: str | None = None,
-    validation: float = 0.1,
-    test: float = 0.1,
-    seed: int = 0,
-    shortest: float = 0.1,
-    longest: float = 30.0,
+    engine: EngineName = "local",
+    workers: int | None = 1,
+    address: str | None = None,
+    progress: Progress | None = None,
+    **how: Any,
 ) -> Corpus:
-    """Import a folder, write the account and draw the sides.
+    """Import recordings, write the account and draw the sides.
 
     If the corpus exists and neither the source files (names, sizes, times) nor the settings have changed, it is
-    returned as it is. If they have, it is brought up to date: clips known before stay on their side.
+    returned as it is. If they have, it is brought up to date: recordings that were examined before are not decoded
+    again, and clips known before stay on their side. A preparation that was killed goes on where it was. The corpus is
+    the same, byte for byte, whatever the engine and the number of workers.
 
     Args:
-        folder: where the recordings are (see `import_recordings`).
+        folder: what `open_source` takes: a folder, a table, one recording.
         corpus: where to write; a new or empty folder, or an earlier corpus.
-        language: code for all clips, or None to guess.
-        validation: share of sentences on the validation side.
-        test: share of sentences on the test side.
-        seed: of the split.
-        shortest: seconds; shorter clips are dropped.
-        longest: seconds; longer clips are dropped.
+        engine: "local", or "ray" for a cluster.
+        workers: processes that decode; None is one per core.
+        address: of the Ray cluster.
+        progress: told how many recordings are done.
+        how: fields of `Preparation`.
 
     Raises:
         DataError: nothing usable was found, or `corpus` holds something else.
+        InputError: a setting is out of range, or the recogniser does not exist.
+        MissingPackageError: a package for recogniser, detector or engine is not installed.
     """
+    wanted = Preparation(**how)
     _check_target(folder, corpus)
-    settings = {"language": language, "shortest": shortest, "longest": longest}
-    split_settings = {"validation": validation, "test": test, "seed": seed}
-    listing = {
-        "folder": str(folder.absolute()),
-        "settings": {**settings, **split_settings},
-        "files": _listing(folder) if folder.is_dir() else {},
-    }
-    earlier = read_json(corpus / "source.json") if (corpus / "source.json").is_file() else {}
-    if (corpus / MARKER).is_file() and all(earlier.get(name) == value for name, value in listing.items()):
-        return Corpus(corpus)
-    imported = import_recordings(folder, language=language, shortest=shortest, longest=longest)
-    if not imported.utterances:
-        raise DataError(f"no clip of {folder} can be used: {imported.ledger.summary()} Correct these and prepare again")
-    keep = _earlier_sides(corpus, split_settings)
-    splits = make_splits(imported.utterances, validation=validation, test=test, seed=seed, keep=keep)
-    audio = {path: hash_file(Path(path)) for path in sorted({item.audio for item in imported.utterances})}
+    splits = SplitSettings(wanted.validation, wanted.test, wanted.seed)
+    recogniser = None if wanted.transcribe is None else open_recogniser(wanted.transcribe, wanted.language or "")
+    examiner = Examiner(wanted.shortest, wanted.longest, wanted.cut_settings, recogniser)
+    listing = {"folder": str(folder.absolute()), "settings": wanted.to_json(), "files": _listing(folder, wanted.recipe)}
+    # Two preparations of one corpus would write the same files: the later one waits, and then finds it made.
+    with closing(lock(corpus / ".lock", wait=True)):
+        earlier = read_json(corpus / "source.json") if (corpus / "source.json").is_file() else {}
+        if (corpus / MARKER).is_file() and all(earlier.get(name) == value for name, value in listing.items()):
+            return Corpus(corpus)
+        source = open_source(folder, recipe=wanted.recipe, media=corpus / MEDIA)
+        with closing(WorkingIndex(corpus / INDEX)) as index:
+            entries = _decided(source.entries, {} if wanted.check is None else _decisions(wanted.check))
+            with open_engine(engine, workers, address=address) as at_work:
+                for done, found in enumerate(_examined(entries, examiner, index, at_work.map), start=1):
+                    index.add(found)
+                    if progress is not None:
+                        progress(done)
+            notes = _give_languages(index, wanted.language)
+            info, more = _draw_sides(index, corpus, splits)
+            return _write(index, corpus, folder, info, (*notes, *more), {**listing, "layout": source.layout})
+
+
+def _write(
+    index: WorkingIndex,
+    corpus: Path,
+    folder: Path,
+    info: dict[str, Any],
+    notes: tuple[str, ...],
+    source: dict[str, Any],
+) -> Corpus:
+    seconds = sum(clip.seconds for _, clip in index.clips())
+    if not seconds:
+        raise DataError(f"no clip of {folder} can be used: {_what_to_do(index)}")
+    if seconds < 60 * LITTLE_MINUTES:
+        notes = (
+            *notes,
+            f"{seconds / 60:.1f} minutes are little to learn a voice from; an hour is what is advised",
+        )
     contents = Contents(
-        utterances=[(item, splits[item.id], audio[item.audio]) for item in imported.utterances],
-        recordings=audio.items(),
-        lines=imported.ledger.lines,
-        seen=imported.ledger.seen,
-        notes=imported.ledger.notes,
-        between=0.0,
-        splits=split_settings,
-        source={**listing, "layout": imported.layout},
+        utterances=index.utterances(),
+        recordings=index.recordings(),
+        lines=index.lines(),
+        seen=index.seen,
+        notes=notes,
+        between=index.between,
+        splits=info,
+        source=source,
     )
     return write_corpus(corpus, contents)
+
+
+_REMEDIES = {
+    "shorter than": "give longer recordings, or a smaller --shortest",
+    "longer than": "leave --no-cut out, so that long recordings are cut",
+    "unreadable": "convert them to wav or flac",
+    "empty": "copy the files again",
+    "transcript empty": "write the transcripts, or delete the empty files and use --transcribe",
+    "listed recording missing": "put the recordings where the table says, or correct the table",
+    "no speech": "record again: nothing stands out of the noise",
+    "recording missing": "put the recordings beside their transcripts",
+}
+
+
+def _what_to_do(index: WorkingIndex) -> str:
+    """The most frequent reasons, each with its remedy where there is one."""
+    reasons = Counter(line.reason.split(":")[0] for line in index.lines() if line.decision == "dropped")
+    parts = []
+    for reason, count in reasons.most_common(3):
+        remedy = next((words for kind, words in _REMEDIES.items() if reason.startswith(kind)), "")
+        parts.append(f"{count} {reason}" + (f" ({remedy})" if remedy else ""))
+    return f"{index.seen} clips came in and all were dropped: {'; '.join(parts)}. Correct these and prepare again"
+
+
+def _examined(
+    entries: Iterator[tuple[Entry, str]],
+    examiner: Examiner,
+    index: WorkingIndex,
+    parallel: Callable[..., Iterator[tuple[str | None, str, Examined]]],
+) -> Iterator[Examined]:
+    """What becomes of each entry, in order; what is known from before is not examined again."""
+
+    def items() -> Iterator[_Item]:
+        for entry, change in entries:
+            key = examiner.key(entry) if isinstance(entry, Utterance) else None
+            yield _Item(entry, change, key, None if key is None else index.known(key))
+
+    for key, change, found in parallel(partial(_examine, examiner), items(), lost=_lost):
+        index.remember(key, found)
+        yield found if not change else _with_change(found, change)
+
+
+@dataclass(frozen=True)
+class _Item:
+    entry: Entry
+    change: str
+    key: str | None
+    known: Examined | None
+
+
+def _examine(examiner: Examiner, item: _Item) -> tuple[str | None, str, Examined]:
+    if item.known is not None:
+        return None, item.change, item.known
+    return item.key, item.change, examiner(item.entry)
+
+
+def _lost(item: _Item) -> tuple[str | None, str, Examined]:
+    """A recording that kills its worker twice costs only itself."""
+    reason = "unreadable: the process that decoded it was killed, twice (want of memory, or a fault of its decoder)"
+    return None, "", Examined((dropped(item.entry.id, item.entry.audio, reason),))
+
+
+def _with_change(found: Examined, change: str) -> Examined:
+    """The doctor's change goes before those of examining."""
+    clips = [entry.id for entry in found.entries if isinstance(entry, Utterance)]
+    changes = {name: f"{change}; {found.changes[name]}" if name in found.changes else change for name in clips}
+    return replace(found, changes=changes)
+
+
+def _decisions(path: Path) -> dict[str, ClipCheck]:
+    """What the doctor would drop or trim, by id."""
+    return {clip.id: clip for clip in read_check(path).clips if clip.decision != "kept"}
+
+
+def _decided(entries: Iterator[Entry], decisions: Mapping[str, ClipCheck]) -> Iterator[tuple[Entry, str]]:
+    """Entries after the doctor's decisions, each with what he changed."""
+    for entry in entries:
+        decision = decisions.get(entry.id)
+        if decision is None or isinstance(entry, LedgerLine):
+            yield entry, ""
+        elif decision.decision == "dropped":
+            yield dropped(entry.id, entry.audio, decision.reason), ""
+        elif decision.start is None and decision.end is None:
+            # What prepare does anyway, such as cutting.
+            yield entry, ""
+        else:
+            start = entry.start if decision.start is None else decision.start
+            end = entry.end if decision.end is None else decision.end
+            yield replace(entry, start=start, end=end), decision.reason
+
+
+def _give_languages(index: WorkingIndex, language: str | None) -> tuple[str, ...]:
+    """Fill in the language where the source named none; a guess is put down in the notes.
+
+    In Latin letters one short sentence tells little, so the texts of a speaker vote together.
+    """
+    if language is not None:
+        index.replace((n, replace(clip, language=language)) for n, clip in index.clips() if not clip.language)
+        return ()
+    texts: dict[str, str] = {}
+    for _, clip in index.clips():
+        if not clip.language and clip.text is not None and not is_chinese(clip.text):
+            own = texts.get(clip.speaker, "")
+            if len(own) < VOTING_CHARACTERS:
+                texts[clip.speaker] = f"{own} {clip.text}"
+    of_speaker = {speaker: detect_language(own) for speaker, own in texts.items()}
+
+    def guess(clip: Utterance) -> str:
+        if clip.text is None:
+            return ""
+        return detect_language(clip.text) if is_chinese(clip.text) else of_speaker[clip.speaker]
+
+    counts = Counter(guess(clip) for _, clip in index.clips() if not clip.language)
+    silent = counts.pop("", 0)
+    common = counts.most_common(1)[0][0] if counts else "en"
+    if not counts and not silent:
+        return ()
+    index.replace(
+        (number, replace(clip, language=guess(clip) or common)) for number, clip in index.clips() if not clip.language
+    )
+    counts[common] += silent
+    named = ", ".join(f"{code} for {count}" for code, count in sorted(counts.items()))
+    return (f"the language was not given and guessed from the texts: {named} clips; correct it with --language",)
+
+
+def _draw_sides(index: WorkingIndex, corpus: Path, settings: SplitSettings) -> tuple[dict[str, Any], tuple[str, ...]]:
+    index.keep_sides(_earlier_sides(corpus, settings))
+    splitter = Splitter(settings)
+    for _, clip in index.clips():
+        splitter.add(clip, index.earlier_side(clip.id, text_key(clip)))
+    drawn = splitter.draw()
+    placed = list(_numbers(index))
+    sides = ((number, drawn.side(place)) for place, number in enumerate(placed))
+    index.set_sides((number, side) for number, side in sides if side is not None)
+    ties = {number for place, number in enumerate(placed) if drawn.side(place) is None}
+    index.drop((number, _tie(clip)) for number, clip in index.clips() if number in ties)
+    return drawn.info, drawn.notes
+
+
+def _numbers(index: WorkingIndex) -> Iterator[int]:
+    return (number for number, _ in index.clips())
+
+
+def _tie(clip: Utterance) -> LedgerLine:
+    reason = "would tie two sides together: its text is nearly that of a training clip and of a held-out one"
+    return LedgerLine(clip.id, clip.audio, "dropped", reason, seconds=clip.seconds)
+
+
+def _earlier_sides(corpus: Path, settings: SplitSettings) -> Iterator[tuple[str, str, Any]]:
+    """Sides of an earlier corpus drawn with the same settings; with others a new split is what was asked for."""
+    files = [corpus / name for name in ("splits.json", "sides.jsonl", "manifest.jsonl")]
+    if not all(file.is_file() for file in files):
+        return
+    stored = read_json(files[0])
+    if any(stored.get(name) != value for name, value in asdict(settings).items()):
+        return
+    for clip, (identity, side) in zip(read_manifest(files[2]), read_sides(files[1]), strict=False):
+        if clip.id == identity:
+            yield identity, text_key(clip), side
 
 
 def _check_target(folder: Path, corpus: Path) -> None:
@@ -101,14 +365,10 @@ def _check_target(folder: Path, corpus: Path) -> None:
         raise DataError(f"{corpus} is not a corpus: it holds {foreign[0]}; give a new or an empty folder")
 
 
-def _listing(folder: Path) -> dict[str, list[int]]:
-    return {str(path): [path.stat().st_size, path.stat().st_mtime_ns] for path in source_files(folder)}
-
-
-def _earlier_sides(corpus: Path, split_settings: dict[str, Any]) -> dict[str, Side]:
-    """Sides of an earlier corpus drawn with the same settings; with others a new split is what was asked for."""
-    if not ((corpus / "splits.json").is_file() and (corpus / "sides.jsonl").is_file()):
-        return {}
-    stored = read_json(corpus / "splits.json")
-    same = all(stored.get(name) == value for name, value in split_settings.items())
-    return dict(read_sides(corpus / "sides.jsonl")) if same else {}
+def _listing(folder: Path, recipe: str | None) -> str:
+    """One hash of names, sizes and times of all source files."""
+    digest = hashlib.sha256()
+    for path in source_files(folder, recipe=recipe):
+        state = path.stat()
+        digest.update(json_line([str(path), state.st_size, state.st_mtime_ns]))
+    return digest.hexdigest()
