@@ -10,10 +10,10 @@ import pytest
 
 from cosytune.audio.files import read_wave, wave_info
 from cosytune.data import sentences_zh
-from cosytune.data.importers import import_recordings
 from cosytune.data.sentences import KINDS, sentences, stream
 from cosytune.data.synthesised import SynthVoice, make_voices, synthesise_corpus, synthesise_texts
 from cosytune.errors import DataError, InputError, MissingPackageError
+from tests.unit.importing import import_recordings
 
 
 def test_thousands_of_distinct_sentences_of_every_kind() -> None:

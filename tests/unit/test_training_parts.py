@@ -470,7 +470,7 @@ def test_both_sides_are_needed(
 ) -> None:
     everything = Corpus.utterances
     monkeypatch.setattr(Corpus, "utterances", lambda self, side=None: everything(self, side) if side == "train" else ())
-    with pytest.raises(DataError, match=r"has \d+ training and 0 validation clips; training needs both, add recordings"):
+    with pytest.raises(DataError, match=r"has \d+ training and 0 validation clips; training needs both"):
         train_toy("vocoder", toy_model, toy_corpus, tmp_path)
 
 

@@ -143,6 +143,7 @@ def prepare_corpus(
     _check_target(folder, corpus)
     splits = SplitSettings(wanted.validation, wanted.test, wanted.seed)
     recogniser = None if wanted.transcribe is None else open_recogniser(wanted.transcribe, wanted.language or "")
+    source = open_source(folder, recipe=wanted.recipe, media=corpus / MEDIA)
     examiner = Examiner(wanted.shortest, wanted.longest, wanted.cut_settings, recogniser)
     listing = {"folder": str(folder.absolute()), "settings": wanted.to_json(), "files": _listing(folder, wanted.recipe)}
     # Two preparations of one corpus would write the same files: the later one waits, and then finds it made.
@@ -150,7 +151,6 @@ def prepare_corpus(
         earlier = read_json(corpus / "source.json") if (corpus / "source.json").is_file() else {}
         if (corpus / MARKER).is_file() and all(earlier.get(name) == value for name, value in listing.items()):
             return Corpus(corpus)
-        source = open_source(folder, recipe=wanted.recipe, media=corpus / MEDIA)
         with closing(WorkingIndex(corpus / INDEX)) as index:
             entries = _decided(source.entries, {} if wanted.check is None else _decisions(wanted.check))
             with open_engine(engine, workers, address=address) as at_work:

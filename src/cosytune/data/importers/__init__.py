@@ -6,7 +6,6 @@ that an import reads. No torch.
 
 from cosytune.data.importers.measuring import measure
 from cosytune.data.importers.opening import open_source
-from cosytune.data.importers.recordings import Imported, import_recordings
 from cosytune.data.importers.source import AUDIO_SUFFIXES, TRANSCRIPT_SUFFIXES, Entry, Source
 from cosytune.data.importers.staleness import source_files
 
@@ -14,9 +13,7 @@ __all__ = [
     "AUDIO_SUFFIXES",
     "TRANSCRIPT_SUFFIXES",
     "Entry",
-    "Imported",
     "Source",
-    "import_recordings",
     "measure",
     "open_source",
     "source_files",
