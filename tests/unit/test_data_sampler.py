@@ -3,13 +3,18 @@ from __future__ import annotations
 import random
 import warnings
 from itertools import islice
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cosytune.data.corpus import Contents, Corpus, write_corpus
 from cosytune.data.manifest import Utterance
-from cosytune.data.sampler import batches, endless
+from cosytune.data.results import LedgerLine
+from cosytune.data.sampler import BatchPlan, ClipIndex, batches, endless, endless_places
+from cosytune.data.splits import SIDES
 from cosytune.errors import DataError
 
 
@@ -62,6 +67,68 @@ def test_clips_beyond_the_budget_are_alone_and_nobody_is_alarmed() -> None:
     assert sorted(map(len, made)) == [1, 1, 1, 3]
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.floats(0.05, 40.0), min_size=1, max_size=60), st.floats(1.0, 90.0), st.integers(1, 5))
+def test_ranks_share_what_one_process_sees(durations: list[float], seconds: float, world_size: int) -> None:
+    items = clips(durations)
+    alone = batches(items, seconds=seconds, seed=1, epoch=0)
+    shares = [
+        batches(items, seconds=seconds, seed=1, epoch=0, rank=r, world_size=world_size) for r in range(world_size)
+    ]
+    for batch, *parts in zip(alone, *shares, strict=True):
+        assert all(parts)
+        together = [identity for part in parts for identity in part]
+        assert set(together) == set(batch)
+        # Nothing is doubled but in a batch that has fewer clips than there are ranks.
+        assert len(together) == max(len(batch), world_size)
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_every_epoch_has_as_many_batches_and_none_is_beyond_the_budget() -> None:
+    items = varied(700)
+    lengths = {item.id: item.seconds for item in items}
+    plan = BatchPlan.of(np.array(list(lengths.values())), 30)
+    for epoch in range(4):
+        made = batches(items, seconds=30, seed=2, epoch=epoch)
+        assert len(made) == plan.steps
+        assert max(len(batch) * max(lengths[identity] for identity in batch) for batch in made) <= 30
+    assert plan.position(3 * plan.steps + 5) == (3, 5)
+
+
+def test_a_corpus_is_dealt_from_the_disk(tmp_path: Path) -> None:
+    items = varied(120)
+    rows = [(item, SIDES[number % 3], "hash") for number, item in enumerate(items)]
+    lines = [LedgerLine(item.id, item.audio, "kept") for item in items]
+    contents = Contents(
+        utterances=rows,
+        recordings=[("/x.wav", "hash")],
+        lines=lines,
+        seen=120,
+        notes=(),
+        between=0.0,
+        splits={},
+        source={},
+    )
+    corpus = write_corpus(tmp_path, contents)
+    index = ClipIndex(corpus, "train")
+    train = corpus.utterances("train")
+    assert len(index) == 40
+    assert list(index) == list(train) == index[:]
+    assert index[-1] == train[-1]
+    wanted = list(islice(endless(train, seconds=20, seed=4), 60))
+    assert list(islice(endless(index, seconds=20, seed=4), 60)) == wanted
+    places = list(islice(endless_places(index.seconds, seconds=20, seed=4, start_step=20), 40))
+    assert [[clip.id for clip in index.read(batch)] for batch in places] == wanted[20:]
+    assert list(corpus.stream("train", longest=2.0)) == [item for item in train if item.seconds <= 2.0]
+    assert corpus.audio_hash("/x.wav") == "hash"
+    with pytest.raises(DataError, match=r"has no recording /y\.wav"):
+        corpus.audio_hash("/y.wav")
+    (tmp_path / "sides.jsonl").write_text('["u0", "train"]\n')
+    for read in (lambda: list(corpus.stream("train")), lambda: ClipIndex(Corpus(tmp_path))):
+        with pytest.raises(DataError, match="do not belong together"):
+            read()
+
+
 @pytest.mark.parametrize("step", [0, 1, 7, 23, 50])
 def test_a_resumed_run_sees_what_an_uninterrupted_one_sees(step: int) -> None:
     items = varied(60)
@@ -82,3 +149,7 @@ def test_refusals() -> None:
         batches([*items, items[0]], seconds=10, seed=0, epoch=0)
     with pytest.raises(DataError, match="cannot start at step -1"):
         next(endless(items, seconds=10, seed=0, start_step=-1))
+    with pytest.raises(DataError, match="no rank 2 among 2; ranks count from 0 to 1"):
+        batches(items, seconds=10, seed=0, epoch=0, rank=2, world_size=2)
+    with pytest.raises(DataError, match="an utterance has no duration"):
+        BatchPlan.of(np.zeros(3), 10)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import mmap
+from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from cosytune import __version__
 from cosytune.data.manifest import Utterance, manifest_line, read_manifest
@@ -115,10 +118,7 @@ class Corpus:
                 if its_side == side:
                     yield item
         except ValueError as error:
-            raise DataError(
-                f"manifest.jsonl and sides.jsonl of {self.path} do not belong together ({error}); prepare the corpus "
-                "again"
-            ) from error
+            raise self._torn(error) from error
 
     def utterances(self, side: Side | None = None) -> tuple[Utterance, ...]:
         """What `stream` yields, all in memory: for corpora of some ten thousand clips.
@@ -133,6 +133,33 @@ class Corpus:
     @cached_property
     def _all(self) -> tuple[Utterance, ...]:
         return tuple(self.stream())
+
+    def index(self, side: Side | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Where the lines of a side begin in manifest.jsonl (int64 [N], bytes) and how long the clips last
+        (float64 [N], seconds): all that is needed to deal a large corpus into batches.
+
+        Raises:
+            DataError: manifest and sides do not belong together.
+        """
+        begins, seconds, begin = array("q"), array("d"), 0
+        try:
+            with (self.path / "manifest.jsonl").open("rb") as lines:
+                for line, (identity, its_side) in zip(lines, self.sides(), strict=True):
+                    if side is None or its_side == side:
+                        row = json.loads(line)
+                        if row["id"] != identity:
+                            raise ValueError(f"utterance {row['id']!r} stands where the sides have {identity!r}")
+                        begins.append(begin)
+                        seconds.append(row.get("seconds", 0.0))
+                    begin += len(line)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise self._torn(error) from error
+        return np.array(begins), np.array(seconds)
+
+    def _torn(self, error: Exception) -> DataError:
+        return DataError(
+            f"manifest.jsonl and sides.jsonl of {self.path} do not belong together ({error}); prepare the corpus again"
+        )
 
     def audio_hash(self, audio: str) -> str:
         """SHA-256 of a recording at the time of preparation, looked up on disk.

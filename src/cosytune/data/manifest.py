@@ -12,7 +12,7 @@ from typing import Any
 from cosytune.errors import DataError
 from cosytune.files import json_line, writing
 
-__all__ = ["Utterance", "manifest_line", "read_manifest", "write_manifest"]
+__all__ = ["Utterance", "manifest_line", "parse_utterance", "read_manifest", "write_manifest"]
 
 _REQUIRED = ("id", "audio", "speaker", "language")
 _STRINGS = (*_REQUIRED, "text", "instruct", "transcribed_by", "kind")
@@ -64,7 +64,7 @@ def read_manifest(path: Path) -> Iterator[Utterance]:
         with path.open(encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
-                    yield _utterance(line, f"{path}, line {number}", folder)
+                    yield parse_utterance(line, f"{path}, line {number}", folder)
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"the manifest {path} cannot be read ({error}); give a UTF-8 file of JSON lines") from error
 
@@ -82,7 +82,17 @@ def manifest_line(utterance: Utterance) -> bytes:
     return json_line({name: value for name, value in values if value is not None})
 
 
-def _utterance(line: str, where: str, folder: Path) -> Utterance:
+def parse_utterance(line: str, where: str, folder: Path) -> Utterance:
+    """The utterance of one line of a manifest.
+
+    Args:
+        line: JSON.
+        where: manifest and line, for the message of an error.
+        folder: of the manifest, from which relative audio paths are taken.
+
+    Raises:
+        DataError: the line is not an utterance.
+    """
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:

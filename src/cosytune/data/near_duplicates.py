@@ -18,9 +18,9 @@ import tempfile
 import unicodedata
 import zlib
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 from rapidfuzz.distance import Indel
@@ -80,7 +80,7 @@ class TextFile:
     """Texts on disk that are read by number; 8 bytes of memory each."""
 
     def __init__(self) -> None:
-        self._file: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the object
+        self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the object
         self._ends = array("Q", [0])
 
     def __len__(self) -> int:
@@ -170,7 +170,7 @@ def _is_comparable(line: str) -> bool:
     return line.count(" ") >= 2 or len(line) >= 10
 
 
-def _scatter(files: list[BinaryIO], hashes: np.ndarray, owners: np.ndarray, numbers: np.ndarray) -> None:
+def _scatter(files: Sequence[IO[bytes]], hashes: np.ndarray, owners: np.ndarray, numbers: np.ndarray) -> None:
     rows = np.empty(len(hashes), _BUCKETED)
     rows["hash"], rows["sentence"] = hashes, numbers[owners]
     parts = (hashes >> np.uint64(40)) % np.uint64(len(files))
@@ -178,7 +178,7 @@ def _scatter(files: list[BinaryIO], hashes: np.ndarray, owners: np.ndarray, numb
         file.write(rows[parts == part].tobytes())
 
 
-def _pairs(file: BinaryIO) -> Iterator[tuple[int, int]]:
+def _pairs(file: IO[bytes]) -> Iterator[tuple[int, int]]:
     """Pairs of sentences in one bucket, from a file of (hash, sentence)."""
     file.seek(0)
     rows = np.sort(np.frombuffer(file.read(), _BUCKETED))

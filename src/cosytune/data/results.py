@@ -146,7 +146,10 @@ class Ledger:
         try:
             account = json.loads(_last_line(path))
             return cls(
-                *(account[name] for name in ("in", "kept", "fixed", "dropped")),
+                account["in"],
+                account["kept"],
+                account["fixed"],
+                account["dropped"],
                 account["reasons"],
                 account["seconds"],
                 tuple(account["notes"]),
@@ -200,10 +203,10 @@ class _Count:
             self.microseconds[line.decision] += round(line.seconds * 1_000_000)
 
     def ledger(self, seen: int, notes: tuple[str, ...], between: float, lines: Iterable[LedgerLine]) -> Ledger:
-        seconds = {decision: round(self.microseconds[decision] / 1_000_000, 3) for decision in _DECISIONS}
+        seconds: dict[str, float] = {name: round(self.microseconds[name] / 1_000_000, 3) for name in _DECISIONS}
         kinds = {decision: dict(counter) for decision, counter in self.kinds.items()}
-        clips = (self.clips[decision] for decision in _DECISIONS)
-        return Ledger(seen, *clips, kinds, {**seconds, "between": round(between, 3)}, notes, lines)
+        kept, fixed, dropped = (self.clips[decision] for decision in _DECISIONS)
+        return Ledger(seen, kept, fixed, dropped, kinds, {**seconds, "between": round(between, 3)}, notes, lines)
 
 
 class _StoredLines:

@@ -3,111 +3,265 @@
 from __future__ import annotations
 
 import random
-import warnings
 from collections.abc import Iterator, Sequence
-from itertools import count
+from dataclasses import dataclass
+from itertools import count, islice
+from typing import overload
 
+import numpy as np
 from lhotse import MonoCut
-from lhotse.dataset.sampling import DynamicBucketingSampler
+from lhotse.dataset.sampling.dynamic_bucketing import DynamicBucketingSampler, FixedBucketBatchSizeConstraint
 
-from cosytune.data.manifest import Utterance
+from cosytune.data.corpus import Corpus
+from cosytune.data.manifest import Utterance, parse_utterance
+from cosytune.data.splits import Side
 from cosytune.errors import DataError
 
-__all__ = ["batches", "endless"]
+__all__ = ["BatchPlan", "ClipIndex", "batches", "endless", "endless_places"]
+
+_BUFFERED = 1000
+"""Clips that Lhotse has at hand, at least. Few do, because the whole order is shuffled before it sees any."""
+
+
+class ClipIndex(Sequence[Utterance]):
+    """The utterances of a corpus or of one side, read from the manifest when they are asked for.
+
+    In memory are 16 bytes an utterance: where its line begins, and how long it lasts.
+
+    Args:
+        corpus: prepared.
+        side: only this side.
+
+    Attributes:
+        seconds: float64 [N], of each utterance.
+    """
+
+    def __init__(self, corpus: Corpus, side: Side | None = None) -> None:
+        self._manifest = corpus.path / "manifest.jsonl"
+        self._begins, self.seconds = corpus.index(side)
+
+    def __len__(self) -> int:
+        return len(self._begins)
+
+    @overload
+    def __getitem__(self, index: int) -> Utterance: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Utterance]: ...
+    def __getitem__(self, index: int | slice) -> Utterance | list[Utterance]:
+        if isinstance(index, slice):
+            return self.read(range(*index.indices(len(self))))
+        return self.read([index])[0]
+
+    def read(self, indices: Sequence[int]) -> list[Utterance]:
+        """Some utterances, in the order asked for."""
+        found = []
+        with self._manifest.open("rb") as lines:
+            for index in indices:
+                lines.seek(int(self._begins[index]))
+                where = f"{self._manifest}, byte {self._begins[index]}"
+                found.append(parse_utterance(lines.readline().decode("utf-8"), where, self._manifest.parent))
+        return found
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """How the clips of an epoch are dealt into batches; as many batches in each epoch, whatever the order.
+
+    Attributes:
+        edges: seconds of the longest clip of each bucket, rising.
+        sizes: clips of a full batch of each bucket; the last batch of a bucket in an epoch may have fewer.
+        steps: batches of an epoch.
+    """
+
+    edges: tuple[float, ...]
+    sizes: tuple[int, ...]
+    steps: int
+
+    @classmethod
+    def of(cls, durations: np.ndarray, seconds: float, buckets: int = 10) -> BatchPlan:
+        """Buckets of about the same number of seconds each; clips beyond the budget are among themselves.
+
+        Args:
+            durations: float64 [N], seconds of each clip.
+            seconds: budget of a batch: number of clips times the longest of their bucket, which padding may make of it.
+            buckets: classes of duration, at most; few clips make fewer.
+
+        Raises:
+            DataError: no clips, one without duration, or a budget that is not positive.
+        """
+        if not len(durations):
+            raise DataError("there are no clips to make batches of; prepare a corpus with at least one on this side")
+        if seconds <= 0:
+            raise DataError(f"a batch of {seconds} s holds nothing; give a positive number of seconds")
+        if durations.min() <= 0:
+            raise DataError("an utterance has no duration; prepare the corpus, which measures the recordings")
+        ordered = np.sort(durations)
+        until = np.cumsum(ordered)
+        wanted = until[-1] * np.arange(1, buckets) / max(1, buckets)
+        longest = np.r_[ordered[np.searchsorted(until, wanted).clip(max=len(ordered) - 1)], ordered[-1]]
+        inside = ordered[ordered <= seconds]
+        edges = np.unique(np.r_[longest, inside[-1:]])
+        counts = np.diff(np.r_[0, np.searchsorted(ordered, edges, side="right")])
+        sizes = np.maximum(1, np.floor(seconds / edges)).astype(np.int64)
+        return cls(tuple(edges.tolist()), tuple(sizes.tolist()), int(-(-counts // sizes).sum()))
+
+    def position(self, step: int) -> tuple[int, int]:
+        """Epoch, and batches of it that are done, after `step` batches.
+
+        Raises:
+            DataError: `step` is negative.
+        """
+        if step < 0:
+            raise DataError(f"a run cannot start at step {step}; give 0 or the number of steps already done")
+        return divmod(step, self.steps)
 
 
 def batches(
-    utterances: Sequence[Utterance],
+    clips: Sequence[Utterance],
     *,
     seconds: float,
     seed: int,
     epoch: int,
     shuffle: bool = True,
     buckets: int = 10,
+    rank: int = 0,
+    world_size: int = 1,
 ) -> list[list[str]]:
-    """All batches of one epoch as utterance ids; each utterance is in exactly one.
+    """All batches of one epoch as utterance ids; each utterance is in exactly one (see `endless` for ranks).
 
     Lhotse's bucketing sampler fills each batch from one bucket of similar durations. The same arguments give the same
-    list on every machine, so a position in it is all that a resumed run needs.
+    list on every machine.
 
     Args:
-        utterances: with durations.
-        seconds: budget of a batch: number of clips times the longest of them, which is what padding makes of it. The
-            last clip of a batch may pass it by the width of its bucket; a clip beyond the budget is a batch of its own.
+        clips: with durations.
+        seconds: budget of a batch (`BatchPlan.of`).
         seed: of the whole run.
         epoch: from 0.
         shuffle: False keeps the order within a bucket (for validation).
-        buckets: classes of duration, at most; few clips make fewer.
+        buckets: classes of duration, at most.
+        rank: this process, from 0.
+        world_size: processes that train together.
 
     Raises:
-        DataError: no utterances, one without duration, two with one id, or a budget that is not positive.
+        DataError: as `endless`.
     """
-    _check(utterances, seconds)
-    order = list(utterances)
-    if shuffle:
-        random.Random(f"{seed} {epoch}").shuffle(order)
-    cuts = [MonoCut(id=item.id, start=0.0, duration=item.seconds, channel=0) for item in order]
-    sampler = DynamicBucketingSampler(
-        cuts,
-        max_duration=seconds,
-        duration_bins=_bins([item.seconds for item in utterances], buckets, seconds),
-        shuffle=shuffle,
-        drop_last=False,
-        seed=seed,
-        world_size=1,
-        rank=0,
-    )
-    sampler.set_epoch(epoch)
-    with warnings.catch_warnings():
-        # Lhotse warns of each clip beyond the budget; what happens to it is said above.
-        warnings.filterwarnings("ignore", message="We have exceeded the max_duration", category=UserWarning)
-        return [[cut.id for cut in batch] for batch in sampler]
+    durations = _durations(clips)
+    plan = BatchPlan.of(durations, seconds, buckets)
+    _check_rank(rank, world_size)
+    dealt = _epoch(durations, plan, seed, epoch, shuffle)
+    return [_ids(clips, _share(places, rank, world_size)) for places in dealt]
 
 
 def endless(
-    utterances: Sequence[Utterance],
+    clips: Sequence[Utterance],
     *,
     seconds: float,
     seed: int,
     start_step: int = 0,
     shuffle: bool = True,
     buckets: int = 10,
+    rank: int = 0,
+    world_size: int = 1,
 ) -> Iterator[list[str]]:
     """Batches for ever, epoch after epoch; from `start_step` on exactly what an uninterrupted run would see.
 
+    `seconds` is the budget of all ranks together, and the order of batches does not depend on how many ranks there
+    are: each takes every `world_size`-th clip of the same batch. So all ranks make the same number of steps, their
+    clips are of like length, and together they see what one process would. A batch of fewer clips than ranks (clips as
+    long as the whole budget, the last batch of a bucket) is the one exception: its clips are given out again from the
+    first until every rank has one.
+
+    Args:
+        clips: with durations; a `ClipIndex` where they are many.
+        seconds: budget of a batch (`BatchPlan.of`).
+        seed: of the whole run.
+        start_step: batches already done; epochs are passed over at once, batches of the last one are drawn again.
+        shuffle: False keeps the order within a bucket.
+        buckets: classes of duration, at most.
+        rank: this process, from 0.
+        world_size: processes that train together.
+
     Raises:
-        DataError: as `batches`, or `start_step` is negative.
+        DataError: no clips, one without duration, two with one id, a budget that is not positive, a negative
+            `start_step`, or no such rank.
     """
-    if start_step < 0:
-        raise DataError(f"a run cannot start at step {start_step}; give 0 or the number of steps already done")
-    skip = start_step
-    for epoch in count():
-        epoch_batches = batches(utterances, seconds=seconds, seed=seed, epoch=epoch, shuffle=shuffle, buckets=buckets)
-        yield from epoch_batches[skip:]
-        skip = max(0, skip - len(epoch_batches))
+    places = endless_places(
+        _durations(clips),
+        seconds=seconds,
+        seed=seed,
+        start_step=start_step,
+        shuffle=shuffle,
+        buckets=buckets,
+        rank=rank,
+        world_size=world_size,
+    )
+    return (_ids(clips, batch) for batch in places)
 
 
-def _check(utterances: Sequence[Utterance], seconds: float) -> None:
-    if not utterances:
-        raise DataError("there are no clips to make batches of; prepare a corpus with at least one on this side")
-    if seconds <= 0:
-        raise DataError(f"a batch of {seconds} s holds nothing; give a positive number of seconds")
-    silent = next((item for item in utterances if item.seconds <= 0), None)
+def endless_places(
+    durations: np.ndarray,
+    *,
+    seconds: float,
+    seed: int,
+    start_step: int = 0,
+    shuffle: bool = True,
+    buckets: int = 10,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Iterator[list[int]]:
+    """`endless` for who knows only the durations (float64 [N], seconds): batches of places among them."""
+    plan = BatchPlan.of(durations, seconds, buckets)
+    _check_rank(rank, world_size)
+    first, done = plan.position(start_step)
+
+    def all_batches() -> Iterator[list[int]]:
+        for epoch in count(first):
+            begin = done if epoch == first else 0
+            for batch in islice(_epoch(durations, plan, seed, epoch, shuffle), begin, None):
+                yield _share(batch, rank, world_size)
+
+    return all_batches()
+
+
+def _epoch(durations: np.ndarray, plan: BatchPlan, seed: int, epoch: int, shuffle: bool) -> Iterator[list[int]]:
+    """The batches of one epoch as places among the clips."""
+    order = np.arange(len(durations))
+    if shuffle:
+        np.random.default_rng(random.Random(f"{seed} {epoch}").getrandbits(64)).shuffle(order)
+    sampler = DynamicBucketingSampler(
+        (MonoCut(id=str(place), start=0.0, duration=float(durations[place]), channel=0) for place in order),
+        constraint=FixedBucketBatchSizeConstraint(list(plan.edges), list(plan.sizes)),
+        duration_bins=list(plan.edges),
+        # With fewer at hand, no bucket might have a whole batch before all clips were read.
+        buffer_size=max(_BUFFERED, 2 * sum(plan.sizes)),
+        drop_last=False,
+        world_size=1,
+        rank=0,
+    )
+    for batch in sampler:
+        yield [int(cut.id) for cut in batch]
+
+
+def _share(batch: list[int], rank: int, world_size: int) -> list[int]:
+    return batch[rank::world_size] or [batch[rank % len(batch)]]
+
+
+def _check_rank(rank: int, world_size: int) -> None:
+    if not 0 <= rank < world_size:
+        raise DataError(f"there is no rank {rank} among {world_size}; ranks count from 0 to {world_size - 1}")
+
+
+def _durations(clips: Sequence[Utterance]) -> np.ndarray:
+    if isinstance(clips, ClipIndex):
+        return clips.seconds
+    if len({item.id for item in clips}) < len(clips):
+        raise DataError("two utterances have one id; ids must be unique")
+    silent = next((item for item in clips if item.seconds <= 0), None)
     if silent is not None:
         raise DataError(f"utterance {silent.id!r} has no duration; prepare the corpus, which measures the recordings")
-    if len({item.id for item in utterances}) < len(utterances):
-        raise DataError("two utterances have one id; ids must be unique")
+    return np.array([item.seconds for item in clips], np.float64)
 
 
-def _bins(durations: list[float], buckets: int, budget: float) -> list[float]:
-    """Edges between buckets of about the same number of seconds each; clips beyond the budget are among themselves."""
-    ordered = sorted(durations)
-    share = sum(ordered) / max(1, buckets)
-    edges: list[float] = []
-    total = 0.0
-    for duration in ordered:
-        total += duration
-        if total >= share * (len(edges) + 1) and len(edges) < buckets - 1 and duration < ordered[-1]:
-            edges.append(duration)
-    # Lhotse wants at least one edge, and it may leave a bucket empty.
-    return sorted({*edges, budget})
+def _ids(clips: Sequence[Utterance], places: list[int]) -> list[str]:
+    found = clips.read(places) if isinstance(clips, ClipIndex) else [clips[place] for place in places]
+    return [clip.id for clip in found]
