@@ -135,7 +135,7 @@ def near_pairs(texts: TextFile, members: np.ndarray, threshold: float = THRESHOL
 
 def _joined(texts: TextFile, members: np.ndarray, threshold: float) -> np.ndarray:
     """The smallest number in the chain of near-duplicates of each member."""
-    parents = dict(zip(members.tolist(), members.tolist(), strict=True))
+    parents = array("q", range(int(members.max(initial=-1)) + 1))
 
     def root(index: int) -> int:
         while parents[index] != index:
