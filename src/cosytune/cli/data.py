@@ -85,9 +85,7 @@ def prepare(
         None, "--transcribe", help="Recogniser for clips without transcript: pocketsphinx, or a local Whisper folder."
     ),
     cut: bool = typer.Option(True, "--cut/--no-cut", help="Cut long recordings at pauses and subtitles, or drop them."),
-    detector: str = typer.Option(
-        "auto", "--detector", help="Of pauses: silero, energy, or auto (silero if there)."
-    ),
+    detector: str = typer.Option("auto", "--detector", help="Of pauses: silero, energy, or auto (silero if there)."),
     recipe: str = typer.Option(None, "--recipe", help="Lhotse recipe that reads the folder, such as ljspeech."),
     language: str = typer.Option(None, "--language", help="Language code of all clips; guessed without it."),
     shortest: float = typer.Option(0.1, "--shortest", min=0.0, help="Seconds; shorter clips are dropped."),
