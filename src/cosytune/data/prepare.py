@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
@@ -321,16 +322,12 @@ def _draw_sides(index: WorkingIndex, corpus: Path, settings: SplitSettings) -> t
     for _, clip in index.clips():
         splitter.add(clip, index.earlier_side(clip.id, text_key(clip)))
     drawn = splitter.draw()
-    placed = list(_numbers(index))
+    placed = array("Q", (number for number, _ in index.clips()))
     sides = ((number, drawn.side(place)) for place, number in enumerate(placed))
     index.set_sides((number, side) for number, side in sides if side is not None)
     ties = {number for place, number in enumerate(placed) if drawn.side(place) is None}
     index.drop((number, _tie(clip)) for number, clip in index.clips() if number in ties)
     return drawn.info, drawn.notes
-
-
-def _numbers(index: WorkingIndex) -> Iterator[int]:
-    return (number for number, _ in index.clips())
 
 
 def _tie(clip: Utterance) -> LedgerLine:
