@@ -11,11 +11,13 @@ import pytest
 from cosytune.data.corpus import Corpus
 from cosytune.data.engine import Engine, open_engine
 from cosytune.data.features import FeatureStore
+from cosytune.data.prepare import prepare_corpus
 from cosytune.errors import DataError, InputError
 from cosytune.models.folder import read_model, write_model
 from cosytune.training.features import corpus_features
 from tests.unit.model_examples import tiny_model
 from tests.unit.test_data_extract import make_corpus, recorded
+from tests.unit.test_data_pipeline import files_of, talk
 from tests.unit.worker_functions import die, node, refuse
 
 ray = pytest.importorskip("ray", reason="the package ray (extra `cluster`) is not installed")
@@ -70,6 +72,18 @@ def test_two_nodes_make_what_one_machine_makes(engine: Engine, tmp_path: Path) -
     assert contents(local) == contents(cluster)
     assert (len(cluster), cluster.ledger.dropped) == (15, 1)
     assert Corpus(tmp_path / "ray").hash == Corpus(tmp_path / "local").hash
+
+
+def test_two_nodes_prepare_what_one_machine_prepares(engine: Engine, address: str, tmp_path: Path) -> None:
+    folder = tmp_path / "录 音"
+    recorded(folder, range(10))
+    talk(folder / "talk.wav", [16.0, 12.0, 9.0])
+    (folder / "broken.wav").write_bytes(b"RIFF nonsense")
+    local = prepare_corpus(folder, tmp_path / "local", detector="energy")
+    cluster = prepare_corpus(folder, tmp_path / "ray", detector="energy", engine="ray", address=address, workers=None)
+    assert files_of(cluster) == files_of(local)
+    assert local.ledger.fixed >= 2
+    assert local.ledger.dropped == 1
 
 
 def test_errors_and_deaths_are_those_of_the_local_engine(engine: Engine) -> None:
