@@ -14,7 +14,7 @@ import pytest
 
 from cosytune.data.manifest import Utterance
 from cosytune.data.results import LedgerLine
-from cosytune.data.transcripts import Recogniser, open_recogniser, transcribe_clip, transcribe_missing
+from cosytune.data.transcripts import Recogniser, open_recogniser, transcribe_clip
 from cosytune.errors import InputError, MissingPackageError
 from tests.unit.long_audio import murmur, write_recording
 
@@ -35,22 +35,13 @@ def test_only_what_has_no_text_is_transcribed_and_marked(tmp_path: Path, item: U
     written = Utterance("b", item.audio, "By hand.", "s", "en")
     silent = write_recording(tmp_path / "silent.wav", [], 2.0)
     absent = Utterance("c", str(tmp_path / "absent.wav"), None, "s", "en", None, 0.0, 1.0, 1.0)
-    line = LedgerLine("d", "d.wav", "dropped", "empty")
-    heard, *rest = transcribe_missing([item, written, line, silent, absent], Says("pocketsphinx"))
+    heard, *rest = [transcribe_clip(each, Says("pocketsphinx")) for each in (item, written, silent, absent)]
     assert isinstance(heard, Utterance)
     assert (heard.text, heard.transcribed_by) == ("hello there", "pocketsphinx")
-    assert rest[:2] == [written, line]
-    reasons = [entry.reason for entry in rest[2:] if isinstance(entry, LedgerLine)]
+    assert rest[0] == written
+    reasons = [entry.reason for entry in rest[1:] if isinstance(entry, LedgerLine)]
     assert reasons[0] == "nothing recognised: pocketsphinx heard no word"
     assert reasons[1].startswith("unreadable: ") and "does not exist" in reasons[1]
-
-
-def test_it_streams(item: Utterance) -> None:
-    def entries() -> Any:
-        yield item
-        raise AssertionError("the second was asked for before the first was taken")
-
-    assert next(transcribe_missing(entries(), Says("pocketsphinx")))
 
 
 def test_pocketsphinx_hears_english_and_travels_to_workers(shared: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +19,7 @@ from cosytune.errors import InputError, MissingPackageError
 from cosytune.text.language import base_language
 from cosytune.units import FEATURE_SAMPLE_RATE
 
-__all__ = ["KINDS", "Recogniser", "open_recogniser", "transcribe_clip", "transcribe_missing"]
+__all__ = ["KINDS", "Recogniser", "open_recogniser", "transcribe_clip"]
 
 KINDS = ("pocketsphinx", "faster-whisper", "whisper", "transformers")
 _FULL_SCALE = 32_767
@@ -90,14 +89,6 @@ def open_recogniser(model: str, language: str = "") -> Recogniser:
         found = Recogniser(_kind_of(path), path, base_language(language) if language else "")
     _package(found.kind)
     return found
-
-
-def transcribe_missing(
-    entries: Iterable[Utterance | LedgerLine], recogniser: Recogniser
-) -> Iterator[Utterance | LedgerLine]:
-    """Give each utterance without text what the recogniser hears, one after the other; all others pass unchanged."""
-    for entry in entries:
-        yield transcribe_clip(entry, recogniser) if isinstance(entry, Utterance) else entry
 
 
 def transcribe_clip(utterance: Utterance, recogniser: Recogniser) -> Utterance | LedgerLine:
