@@ -158,6 +158,12 @@ def test_version(run: Any) -> None:
         (["compare", "--data", "d", "--start", "a", "--start", "b", "-o", "o", "--parts", ","], 2, "names no part"),
         (["compare", "--data", "d", "--start", "a", "--start", "b", "-o", "o"], 2, "there is no folder d"),
         (["tune", "--data", "d", "--start", "a", "-o", "o"], 2, "there is no folder d"),
+        (
+            ["tune", "--data", "d", "--start", "a", "-o", "o", "--strategy", "bold"],
+            2,
+            "strategies are full, conservative",
+        ),
+        (["tune", "--data", "d", "--start", "a", "-o", "o", "--replay-data", "r"], 2, "give --replay too, such as 0.2"),
         (["sft", "--data", "d", "--start", "a", "-o", "o", "--parts", "ear"], 2, "'ear' is not a part"),
         (["pretrain", "--data", "d", "--start", "a", "--size", "nano", "-o", "o"], 2, "--size nano is for a model"),
         (["pretrain", "--data", "d", "-o", "o"], 2, "there is no folder d"),

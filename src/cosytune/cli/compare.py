@@ -44,7 +44,7 @@ def command(
     keep_apart(data, output)
     starts = named(start)
     overrides = read_overrides(settings) if settings is not None else {}
-    chosen = split_parts(parts, "tune")
+    chosen, moved_by = split_parts(parts, "tune"), named_strategy(strategy)
     with progress() as bars:
         corpus = corpus_of(data, output / "corpus")
         bars.say(corpus.ledger.summary())
@@ -57,7 +57,7 @@ def command(
             parts=chosen,
             sentences=sentences,
             workers=workers or default_workers(),
-            strategy=named_strategy(strategy) or "full",
+            strategy=moved_by or "full",
         )
         result = compare(plan, bars)
         page = write_report(result, output / "report.html")

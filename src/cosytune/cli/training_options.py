@@ -151,7 +151,7 @@ def run(
     from cosytune.training.stages import StagePlan, run_stage
 
     output = named_folder(output)
-    chosen = split_parts(parts, stage)
+    chosen, moved_by = split_parts(parts, stage), named_strategy(strategy)
     overrides = with_replay(read_overrides(settings) if settings is not None else {}, chosen, replay)
     if replay_data is not None and not any(changes.get("replay") for changes in overrides.values()):
         raise InputError("--replay-data without a share would never be looked at; give --replay too, such as 0.2")
@@ -170,7 +170,7 @@ def run(
             overrides,
             seed,
             workers or default_workers(),
-            strategy=named_strategy(strategy),
+            strategy=moved_by,
             force=force,
             listener=listener,
             rehearsal=None if replay_data is None else corpus_of(replay_data, beside(output, "rehearsal")).path,
