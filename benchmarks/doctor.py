@@ -27,11 +27,11 @@ from cosytune.audio.files import encode_wave, read_wave, write_wave
 from cosytune.audio.resample import resample
 from cosytune.comparison.compose.checking import make_advisers
 from cosytune.data.doctor.checking import Advisers, conclude, make_listener
-from cosytune.data.doctor.clips import with_languages
 from cosytune.data.doctor.levels import measure_levels
 from cosytune.data.doctor.listening import Heard
 from cosytune.data.doctor.settings import Limits
 from cosytune.data.importers import open_source
+from cosytune.data.languages import with_languages
 from cosytune.data.manifest import Utterance
 
 Change = Callable[[np.ndarray, int, np.random.Generator], tuple[np.ndarray, int]]

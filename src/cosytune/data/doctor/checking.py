@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from cosytune.data.doctor.clips import Clip, main_languages, with_languages
+from cosytune.data.doctor.clips import Clip, main_languages
 from cosytune.data.doctor.comparing import compare_bands, compare_levels, compare_paces, find_copies, find_repeats
 from cosytune.data.doctor.deciding import decide, describe, draw_histograms, spare_common
 from cosytune.data.doctor.judges import compare_transcripts, compare_voices
@@ -19,6 +19,7 @@ from cosytune.data.doctor.texts import main_script
 from cosytune.data.doctor_results import ClipCheck, DoctorResult, Finding, SkippedCheck
 from cosytune.data.engine import EngineName, open_engine
 from cosytune.data.importers import open_source
+from cosytune.data.languages import with_languages
 from cosytune.data.manifest import Utterance
 from cosytune.data.results import LedgerLine
 from cosytune.errors import DataError
