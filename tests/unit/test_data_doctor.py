@@ -14,7 +14,7 @@ from cosytune.comparison.compose.checking import check, check_paths, make_advise
 from cosytune.data.doctor import Advisers, Recogniser, check_recordings, make_exhibits
 from cosytune.data.doctor.exhibits import choose_exhibits
 from cosytune.data.doctor.listening import Listener, lost_clip, sound_hash
-from cosytune.data.doctor_results import DoctorResult, Finding, read_check
+from cosytune.data.doctor_results import DoctorResult, Finding, read_check, read_clips
 from cosytune.data.manifest import Utterance
 from cosytune.errors import DataError, InputError
 from tests.unit.doctor_examples import RATE, TEXTS, voice, write_folder
@@ -74,6 +74,8 @@ def test_the_result_survives_its_json(result: DoctorResult, tmp_path: Path) -> N
     path = tmp_path / "check.json"
     result.write(path)
     assert read_check(path) == result
+    assert tuple(read_clips(path)) == result.clips
+    assert json.loads(path.read_text()) == json.loads(json.dumps(result.to_json()))
     assert json.loads(path.read_text())["summary"]["dropped"] == 6
 
 
@@ -100,6 +102,23 @@ def test_another_json_is_refused(result: DoctorResult, tmp_path: Path, change: o
     (tmp_path / "check.json").write_text(json.dumps(value))
     with pytest.raises(DataError, match=r"give the check\.json beside it"):
         read_check(tmp_path / "check.json")
+    with pytest.raises(DataError, match=r"give the check\.json beside it"):
+        list(read_clips(tmp_path / "check.json"))
+
+
+def test_clips_are_read_one_by_one_or_from_a_file_laid_out_anew(result: DoctorResult, tmp_path: Path) -> None:
+    path = tmp_path / "check.json"
+    result.write(path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert sum(line.startswith(b'{"id": ') for line in lines) == len(result.clips)
+    path.write_text(json.dumps(json.loads(path.read_text()), indent=4))
+    assert tuple(read_clips(path)) == result.clips
+    path.write_bytes(b"".join(lines[:-1]))
+    with pytest.raises(DataError, match="ends in the middle"):
+        list(read_clips(path))
+    path.write_bytes(b"".join(lines).replace(b'"version": 1', b'"version": 9'))
+    with pytest.raises(DataError, match="version 9"):
+        list(read_clips(path))
 
 
 def test_a_missing_json_is_refused(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from cosytune.audio.pauses import Detector
 from cosytune.data.corpus import MARKER, Contents, Corpus, read_json, read_sides, write_corpus
 from cosytune.data.cutting import CutSettings
-from cosytune.data.doctor_results import ClipCheck, read_check
+from cosytune.data.doctor_results import ClipCheck, read_clips
 from cosytune.data.engine import EngineName, open_engine
 from cosytune.data.examining import Examined, Examiner
 from cosytune.data.importers import open_source, source_files
@@ -259,7 +259,7 @@ def _with_change(found: Examined, change: str) -> Examined:
 
 def _decisions(path: Path) -> dict[str, ClipCheck]:
     """What the doctor would drop or trim, by id."""
-    return {clip.id: clip for clip in read_check(path).clips if clip.decision != "kept"}
+    return {clip.id: clip for clip in read_clips(path) if clip.decision != "kept"}
 
 
 def _decided(entries: Iterator[Entry], decisions: Mapping[str, ClipCheck]) -> Iterator[tuple[Entry, str]]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
+
+from cosytune.data.doctor.array_file import ArrayFile, Arrays
 from cosytune.data.doctor.clips import Clip, main_languages
 from cosytune.data.doctor.comparing import compare_bands, compare_levels, compare_paces, find_copies, find_repeats
 from cosytune.data.doctor.deciding import decide, describe, draw_histograms, spare_common
@@ -58,8 +61,9 @@ def check_recordings(
 ) -> DoctorResult:
     """Look at everything that `open_source` finds; nothing is written.
 
-    Each clip is decoded in a worker of its own and only numbers come back, so that memory holds a few kilobytes per
-    clip. A file that cannot be read, or that kills its worker, becomes a dropped clip.
+    Each clip is decoded in a worker of its own and only numbers come back; fingerprints and voices wait on disk until
+    they are compared, so that memory holds some 3 kB per clip. A file that cannot be read, or that kills its worker,
+    becomes a dropped clip.
 
     Args:
         path: a folder or a table of recordings.
@@ -82,13 +86,13 @@ def check_recordings(
     chosen = _spread(utterances, limit)
     items = with_languages(chosen, language)
     heard = _listen(items, advisers, engine, workers, progress)
-    result = conclude(items, list(heard), refused, limits, advisers)
+    result = conclude(items, heard, refused, limits, advisers)
     return replace(result, folder=str(path), layout=source.layout, left_out=len(utterances) - len(chosen))
 
 
 def conclude(
     items: Sequence[Utterance],
-    heard: Sequence[Heard],
+    heard: Iterable[Heard],
     refused: Sequence[ClipCheck],
     limits: Limits,
     advisers: Advisers,
@@ -102,8 +106,13 @@ def conclude(
         limits: when a measure becomes a finding.
         advisers: those that listened.
     """
-    clips = [Clip(item, own) for item, own in zip(items, heard, strict=True)]
-    skipped = _judge(clips, limits, advisers)
+    clips: list[Clip] = []
+    prints, vectors = ArrayFile(np.uint32), ArrayFile(np.float32)
+    for item, own in zip(items, heard, strict=True):
+        prints.append(own.prints)
+        vectors.append(own.vector)
+        clips.append(Clip(item, replace(own, prints=None, vector=None)))
+    skipped = _judge(clips, prints, vectors, limits, advisers)
     said = spare_common(clips, limits)
     checks = (*(decide(clip, limits) for clip in clips), *refused)
     return DoctorResult(
@@ -169,7 +178,9 @@ def _listen(
             yield heard
 
 
-def _judge(clips: Sequence[Clip], limits: Limits, advisers: Advisers) -> list[SkippedCheck]:
+def _judge(
+    clips: Sequence[Clip], prints: Arrays, vectors: Arrays, limits: Limits, advisers: Advisers
+) -> list[SkippedCheck]:
     """Fill in all findings; what could not be checked comes back."""
     own = main_languages([clip.utterance for clip in clips])
     scripts = _scripts(clips)
@@ -186,9 +197,9 @@ def _judge(clips: Sequence[Clip], limits: Limits, advisers: Advisers) -> list[Sk
     compare_paces(clips, limits)
     compare_levels(clips, limits)
     compare_bands(clips, limits)
-    find_copies(clips)
+    find_copies(clips, prints)
     find_repeats(clips)
-    return [*_unasked(clips, advisers), *_ask(clips, limits, advisers)]
+    return [*_unasked(clips, advisers), *_ask(clips, vectors, limits, advisers)]
 
 
 def _scripts(clips: Sequence[Clip]) -> dict[str, str]:
@@ -199,8 +210,8 @@ def _scripts(clips: Sequence[Clip]) -> dict[str, str]:
     return {code: main_script(islice(own, 5000)) for code, own in texts.items()}
 
 
-def _ask(clips: Sequence[Clip], limits: Limits, advisers: Advisers) -> list[SkippedCheck]:
-    skipped = compare_voices(clips, limits) if advisers.embed is not None else []
+def _ask(clips: Sequence[Clip], vectors: Arrays, limits: Limits, advisers: Advisers) -> list[SkippedCheck]:
+    skipped = compare_voices(clips, vectors, limits) if advisers.embed is not None else []
     if advisers.recogniser is not None:
         skipped += compare_transcripts(clips, advisers.recogniser, limits)
     return skipped

@@ -16,7 +16,7 @@ SECOND_LANGUAGE = 0.2
 """Share of a speaker's clips from which a language is one of theirs."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Clip:
     """What is known of a clip while it is judged; the judges add to `findings` and fill in the numbers."""
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from cosytune.data.doctor.array_file import Arrays, Chosen
 from cosytune.data.doctor.clips import Clip
 from cosytune.data.doctor.fingerprints import same_recordings
 from cosytune.data.doctor.outliers import pace_line, robust_scores
@@ -121,23 +122,27 @@ def compare_bands(clips: Sequence[Clip], limits: Limits) -> None:
             )
 
 
-def find_copies(clips: Sequence[Clip]) -> None:
-    """Drop all but the first of clips that hold one recording; all of them where their texts differ."""
-    readable = [clip for clip in clips if clip.measures is not None and clip.measures.speech_seconds > 0]
-    exact: dict[str, list[Clip]] = defaultdict(list)
-    for clip in readable:
-        exact[clip.heard.sound].append(clip)
+def find_copies(clips: Sequence[Clip], prints: Arrays) -> None:
+    """Drop all but the first of clips that hold one recording; all of them where their texts differ.
+
+    Args:
+        clips: what is known of each.
+        prints: fingerprint of each.
+    """
+    exact: dict[str, list[int]] = defaultdict(list)
+    for number, clip in enumerate(clips):
+        if clip.measures is not None and clip.measures.speech_seconds > 0:
+            exact[clip.heard.sound].append(number)
     firsts = [group[0] for group in exact.values()]
-    groups = {id(group[0]): list(group) for group in exact.values()}
-    prints = [clip.heard.prints if clip.heard.prints is not None else np.zeros(0, np.uint32) for clip in firsts]
-    for match in same_recordings(prints):
-        first, second = groups[id(firsts[match.first])], groups[id(firsts[match.second])]
+    groups = {group[0]: group for group in exact.values()}
+    for match in same_recordings(Chosen(prints, firsts)):
+        first, second = groups[firsts[match.first]], groups[firsts[match.second]]
         if first is not second:
             first.extend(second)
-            groups.update({id(clip): first for clip in second})
+            groups.update(dict.fromkeys(second, first))
     for group in {id(group): group for group in groups.values()}.values():
         if len(group) > 1:
-            _judge_copies(group)
+            _judge_copies([clips[number] for number in group])
 
 
 def _judge_copies(group: Sequence[Clip]) -> None:

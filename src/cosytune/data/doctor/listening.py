@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,7 @@ class Recogniser:
     fold: Callable[[str], str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Heard:
     """What is kept of a clip.
 
@@ -116,7 +117,8 @@ def sound_hash(channels: np.ndarray, rate: int) -> str:
 def _read(utterance: Utterance) -> tuple[np.ndarray, int, float]:
     """Samples [N, C] of the clip or its beginning, their rate, and the length of the whole clip in seconds."""
     path = Path(utterance.audio)
-    if path.is_file() and path.stat().st_size == 0:
+    # Not Path.is_file, which raises for a name that no disk can hold.
+    if os.path.isfile(path) and path.stat().st_size == 0:  # noqa: PTH113
         raise InputError(f"{path} has no bytes: copy or export it again, or leave it out")
     total = wave_info(path).seconds
     start, end = utterance.start or 0.0, total if utterance.end is None else utterance.end
