@@ -148,7 +148,11 @@ def test_pace_of_many_and_of_few() -> None:
     few = [clip("a", text="x" * 300, **second), clip("b", **second), clip("c", text=None, **second)]
     compare_paces(few, LIMITS)
     assert defects(few) == {"a": ["pace"]}
-    assert few[1].characters_per_second == pytest.approx(10 / 0.8)
+    # A second, without 0.1 s of silence at each end and half of a pause of 0.2 s.
+    assert few[1].characters_per_second == pytest.approx(10 / 0.7, abs=1e-3)
+    pauses = clip("d", text=TEXTS[0], seconds=6.0, measured_seconds=6.0, pause=3.5)
+    compare_paces([*many[:3], *many[5:], pauses], LIMITS)
+    assert pauses.findings == []
 
 
 def test_odd_levels_and_narrower_bands() -> None:

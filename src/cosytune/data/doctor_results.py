@@ -34,6 +34,9 @@ VERSION = 1
 CLIPS = b'"clips": [\n'
 """The line after which each clip has a line of its own."""
 
+SHORT_PAUSE = 0.1
+"""Seconds of a pause that belong to reading: between two words, or in a consonant."""
+
 Action = Literal["keep", "fix", "drop"]
 ACTIONS: tuple[Action, ...] = ("keep", "fix", "drop")
 DECISIONS: dict[Action, Decision] = {"keep": "kept", "fix": "fixed", "drop": "dropped"}
@@ -98,6 +101,11 @@ class Measures:
         """Length of the speech from its first sound to its last, for a clip that was heard whole."""
         return max(0.0, self.measured_seconds - self.leading - self.trailing)
 
+    @property
+    def talking_seconds(self) -> float:
+        """The speech without its longest pause, of which a tenth of a second counts: the pace of the words."""
+        return max(0.0, self.speech_seconds - max(0.0, self.pause - SHORT_PAUSE))
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -149,7 +157,7 @@ class ClipCheck:
         measures: None where the recording cannot be read.
         findings: all of them, the worst action first.
         heard: what the recogniser heard, None where none listened.
-        characters_per_second: spoken characters a second of speech, None without text.
+        characters_per_second: spoken characters a second of `talking_seconds`, None without text.
         error_rate: of the recogniser's characters against the transcript.
         likeness: cosine between the clip's voice and the rest of its speaker's clips.
     """

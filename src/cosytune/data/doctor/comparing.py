@@ -40,7 +40,7 @@ def compare_paces(clips: Sequence[Clip], limits: Limits) -> None:
     """Fill in characters per second, and mark clips whose text is too long or too short for their speech."""
     groups: dict[str, list[Clip]] = defaultdict(list)
     for clip in clips:
-        seconds = clip.measures.speech_seconds if clip.measures is not None else 0.0
+        seconds = clip.measures.talking_seconds if clip.measures is not None else 0.0
         characters = spoken_characters(clip.utterance.text or "")
         if seconds > 0 and characters and clip.measures and clip.measures.measured_seconds >= clip.measures.seconds:
             clip.characters_per_second = round(characters / seconds, 3)
@@ -60,7 +60,7 @@ def compare_paces(clips: Sequence[Clip], limits: Limits) -> None:
 
 def _compare_with_line(group: Sequence[Clip], limits: Limits) -> None:
     characters = [spoken_characters(clip.utterance.text or "") for clip in group]
-    seconds = [clip.measures.speech_seconds for clip in group if clip.measures is not None]
+    seconds = [clip.measures.talking_seconds for clip in group if clip.measures is not None]
     offset, slope = pace_line(characters, seconds)
     usual = [offset + slope * count for count in characters]
     ratios = [math.log(own / other) for own, other in zip(seconds, usual, strict=True)]
@@ -70,10 +70,13 @@ def _compare_with_line(group: Sequence[Clip], limits: Limits) -> None:
     for clip, score, own, other, count in zip(group, scores, seconds, usual, characters, strict=True):
         if abs(score) < limits.pace or max(own / other, other / own) < PACE_RATIO:
             continue
-        words = f"Its {count} characters take {own:.1f} s, and {other:.1f} s are usual here: " + (
-            "words are missing from the recording, or the text has too many."
-            if own < other
-            else "it says more than its text, or pauses."
+        words = (
+            f"Its {count} characters take {own:.1f} s without the longest pause, and {other:.1f} s are usual here: "
+            + (
+                "words are missing from the recording, or the text has too many."
+                if own < other
+                else "it says more than its text, or pauses."
+            )
         )
         action: Action = "drop" if abs(score) >= limits.bad_pace else "keep"
         clip.findings.append(
