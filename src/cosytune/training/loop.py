@@ -17,6 +17,19 @@ from cosytune.training.average import WeightAverage
 from cosytune.training.lora import has_lora, merge_lora, plain_copy, write_adapter
 from cosytune.training.movement import Movement
 from cosytune.training.pieces import can_be_cut, is_out_of_memory, pieces_of
+from cosytune.training.processes import (
+    add_gradients,
+    add_reports,
+    any_of,
+    average_buffers,
+    gather,
+    largest_of,
+    leads,
+    rank,
+    share,
+    size,
+    wait,
+)
 from cosytune.training.rehearsal import mixed, rehearsed_before
 from cosytune.training.results import MetricPoint, PartResult
 from cosytune.training.run import PartRun, load_moving, moving_state
@@ -62,7 +75,8 @@ def train(
 
     An update whose loss or gradient is not finite is left out and its clips are named in the result; after three in a
     row the run goes back to its last checkpoint and on at half the rate. A batch that memory is too small for is worked
-    through in pieces. SIGTERM saves first.
+    through in pieces. SIGTERM saves first. Where several processes train together each calls this with its own copy of
+    everything; the leading one writes.
 
     Args:
         task: network, clips and loss.
@@ -76,7 +90,7 @@ def train(
             a checkpoint cannot be read.
         StoppedError: SIGTERM came; the same call goes on.
     """
-    if (done := run.finished()) is not None:
+    if (done := share(run.finished())) is not None:
         return done
     loop = _Loop(task, settings, run, listener)
     loop.begin()
@@ -111,7 +125,9 @@ class _Loop:
 
     def begin(self) -> None:
         """Take everything from the newest whole checkpoint; a new run measures the start and writes the first one."""
-        if not self._restore():
+        restored = self._restore()
+        wait()
+        if not restored:
             self.progress.start = self.validate()
             self._listen()
             self._save()
@@ -129,7 +145,7 @@ class _Loop:
                 watch(progress.step)
             if self.ended:
                 return
-            if stop.came:
+            if any_of(stop.came):
                 self._save()
                 raise StoppedError(
                     f"stopped by SIGTERM after update {progress.step} of the {self.task.part}; "
@@ -141,7 +157,14 @@ class _Loop:
         settings, step = self.settings, self.progress.step
 
         def clips_of(clips: Sequence[Utterance], begun: int) -> Iterator[list[str]]:
-            return endless(clips, seconds=settings.batch_seconds, seed=settings.seed, start_step=begun)
+            return endless(
+                clips,
+                seconds=settings.batch_seconds,
+                seed=settings.seed,
+                start_step=begun,
+                rank=rank(),
+                world_size=size(),
+            )
 
         if not settings.replay:
             return clips_of(self.task.clips(), step)
@@ -163,12 +186,13 @@ class _Loop:
             self.optimizer.step()
             self.movement.pull(rate)
             self.average.update(self.task.network)
+            average_buffers(self.modules)
             progress.skips_in_a_row = 0
         else:
             # Batch statistics were counted on the way to the loss, and one number that is none would stay in them.
             for buffer, before in zip(self.modules.buffers(), counted, strict=True):
                 buffer.copy_(before)
-            progress.skipped.append((progress.step, ids))
+            progress.skipped.append((progress.step, gather(ids)))
             progress.skips_in_a_row += 1
         self.optimizer.zero_grad(set_to_none=True)
         progress.step += 1
@@ -181,34 +205,45 @@ class _Loop:
     def _gradients(self, ids: list[str]) -> LossReport:
         """Gradients of a batch, in twice as many pieces whenever memory is too small for the present number."""
         while True:
+            failed = False
             try:
-                return self._gradients_of_pieces(ids)
+                report = self._gradients_of_pieces(ids)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
                 # The graph of the failed piece hangs on the error: both must go before the next try.
                 error.__traceback__ = None
+                failed = True
+            if not any_of(failed):
+                break
             self._cut_smaller(ids)
+        report = add_reports(report)
+        add_gradients(self.trained)
+        for parameter in self.trained:
+            if parameter.grad is not None:
+                parameter.grad /= report.count
+        return report
 
     def _cut_smaller(self, ids: list[str]) -> None:
-        part, pieces = self.task.part, self.progress.pieces
+        part, pieces, clips = self.task.part, self.progress.pieces, largest_of(len(ids))
         self.optimizer.zero_grad(set_to_none=True)
         if not can_be_cut(part):
             raise TrainingError(
                 f"memory is too small for a batch of the {part} with {self.settings.batch_seconds:g} s; its losses "
                 "need the whole batch, so give a smaller batch_seconds (--settings) and another output folder"
             )
-        if pieces >= len(ids):
+        if pieces >= clips:
             raise TrainingError(
                 f"memory is too small for the {part} with clip {ids[0]} alone; cut long recordings, give less to the "
                 "machine beside this, or use strategy lora"
             )
-        self.progress.pieces = min(2 * pieces, len(ids))
+        self.progress.pieces = min(2 * pieces, clips)
 
     def _gradients_of_pieces(self, ids: list[str]) -> LossReport:
-        """Sum over pieces of loss x items, divided by all items: the gradient of the whole batch's mean."""
+        """Sum over pieces of loss x items: divided by all items, the gradient of the whole batch's mean."""
         settings, step = self.settings, self.progress.step
-        torch.manual_seed(settings.seed * 1_000_003 + step)  # dropout has no generator of its own
+        # Dropout has no generator of its own; each process drops other units.
+        torch.manual_seed(settings.seed * 1_000_003 + step + rank() * 104_729)
         generator = step_generator(settings.seed, step)
         self.modules.train()
         reports = []
@@ -217,11 +252,7 @@ class _Loop:
                 report = self.task.loss(piece, step, generator)
             (report.loss * report.count).backward()
             reports.append(replace(report, loss=report.loss.detach()))
-        total = sum_reports(reports)
-        for parameter in self.trained:
-            if parameter.grad is not None:
-                parameter.grad /= total.count
-        return total
+        return sum_reports(reports)
 
     def between_updates(self) -> None:
         """Validate, listen and save where the settings ask for it."""
@@ -238,7 +269,9 @@ class _Loop:
             self.run.keep_only(self.selection.best)
 
     def validate(self) -> dict[str, float]:
-        """Held-out values of the averaged weights, also written into the curves."""
+        """Held-out values of the averaged weights, also written into the curves; only the leading process looks."""
+        if not leads():
+            return {}
         with self.average.applied(self.task.network):
             return self._validated()
 
@@ -249,9 +282,11 @@ class _Loop:
 
     def _restore(self) -> bool:
         """Go to the newest whole checkpoint, if there is one."""
-        saved = self.run.load()
-        if saved is None:
+        saved = self.run.load() if leads() else None
+        newest = share(None if saved is None else int(saved["progress"]["step"]))
+        if newest is None:
             return False
+        saved = saved or self.run.read(newest)
         load_moving(self.modules, saved["modules"], self.run.folder)
         self.optimizer.load_state_dict(saved["optimizer"])
         self.average.load_state(saved["average"])
@@ -272,6 +307,7 @@ class _Loop:
                 "rate, and give another output folder"
             )
         self._restore()
+        wait()  # before the checkpoint that all of them read is written again
         progress.skipped, progress.rollbacks = skipped, rollbacks
         progress.rate_share /= 2
         progress.skips_in_a_row = 0
@@ -279,19 +315,30 @@ class _Loop:
 
     def _listen(self) -> None:
         """Hear the averaged weights as they are, and keep them if they are among the best."""
-        if self.listener is None:
-            return
+        if self.listener is not None and leads():
+            self._hear(self.listener)
+        self.selection.load_state(share(self.selection.state()))
+
+    def _hear(self, listener: Listener) -> None:
         step, task = self.progress.step, self.task
         with self.average.applied(task.network):
             network = plain_copy(task.network)
-            heard = self.listener(task.part, network.eval())
+            heard = listener(task.part, network.eval())
             self.selection.add(step, heard)
             if step in self.selection.best:
                 self.run.keep(step, moving_state(self.modules))
         self._record("heard", {"score": heard.score, **heard.values})
 
     def finish(self) -> PartResult:
-        """Take the best weights, validate, merge adapters, write weights and result, and close the folder."""
+        """Take the best weights, validate, merge adapters, write weights and result, and close the folder.
+
+        The leading process does, and the others take its word.
+        """
+        result = share(self._finished() if leads() else None)
+        assert result is not None
+        return result
+
+    def _finished(self) -> PartResult:
         task, progress = self.task, self.progress
         chosen = self.selection.best[0] if self.selection.best else progress.step
         with self._chosen(chosen):

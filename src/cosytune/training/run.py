@@ -53,15 +53,22 @@ class PartRun:
     `result.json` is written last: a folder that has it is finished and is never trained again.
     """
 
-    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, settings: dict[str, Any], *, writes: bool = True) -> None:
         """Open or create the folder.
+
+        Args:
+            folder: of one part's training.
+            settings: what decides the result; kept, and compared with what is there.
+            writes: False in processes that train along and leave all writing to the leading one.
 
         Raises:
             TrainingError: the folder holds a run with other settings.
         """
         settings = json.loads(json.dumps(settings))  # as a file gives them back: tuples are lists
-        self.folder = folder
+        self.folder, self._writes = folder, writes
         self.metrics_path = folder / "metrics.jsonl"
+        if not writes:
+            return
         folder.mkdir(parents=True, exist_ok=True)
         settings_path = folder / "settings.json"
         if settings_path.exists():
@@ -77,6 +84,8 @@ class PartRun:
 
     def record(self, points: Iterable[MetricPoint]) -> None:
         """Append values to the curves; what is not finite leaves a gap (the result lists skipped updates)."""
+        if not self._writes:
+            return
         with self.metrics_path.open("a", encoding="utf-8") as out:
             for point in points:
                 if math.isfinite(point.value):
@@ -84,6 +93,8 @@ class PartRun:
 
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Write a checkpoint of `step` beside its checksum and drop all but the newest two."""
+        if not self._writes:
+            return
         length = self.metrics_path.stat().st_size if self.metrics_path.exists() else 0
         buffer = io.BytesIO()
         torch.save({**state, "metrics_bytes": length}, buffer)
@@ -107,14 +118,16 @@ class PartRun:
             data = path.read_bytes()
             if not checksum.exists() or checksum.read_text(encoding="utf-8") != hashlib.sha256(data).hexdigest():
                 continue
-            try:
-                state = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
-            except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
-                raise TrainingError(f"{path} cannot be read as a checkpoint ({error}); delete it to go on") from error
+            state = _read_state(path, data)
             self._cut_metrics(state.pop("metrics_bytes", 0))
             return state
         self._cut_metrics(0)
         return None
+
+    def read(self, step: int) -> dict[str, Any]:
+        """The state in the checkpoint of `step`, which another process has found to be whole."""
+        path = self._checkpoint(step)
+        return _read_state(path, path.read_bytes())
 
     def keep(self, step: int, weights: dict[str, Tensor]) -> None:
         """Write the weights of a checkpoint that may be chosen."""
@@ -124,6 +137,8 @@ class PartRun:
 
     def keep_only(self, steps: Collection[int]) -> None:
         """Drop the kept weights of all other steps."""
+        if not self._writes:
+            return
         for path in (self.folder / "best").glob("step-*.pt"):
             if int(path.stem.removeprefix("step-")) not in steps:
                 path.unlink()
@@ -165,3 +180,10 @@ class PartRun:
         """Forget what was written into the curves after a checkpoint: it will be written again."""
         if self.metrics_path.exists():
             os.truncate(self.metrics_path, min(length, self.metrics_path.stat().st_size))
+
+
+def _read_state(path: Path, data: bytes) -> dict[str, Any]:
+    try:
+        return torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
+        raise TrainingError(f"{path} cannot be read as a checkpoint ({error}); delete it to go on") from error

@@ -27,6 +27,7 @@ from cosytune.text.tokenizers import SmallTokenizer, load_tokenizer
 from cosytune.training.clips import spoken_text
 from cosytune.training.features import corpus_features
 from cosytune.training.jobs import PartJob, Reporter, default_workers, run_jobs, threads_for
+from cosytune.training.processes import launched
 from cosytune.training.rehearsal import rehearsal_languages, speak_rehearsal
 from cosytune.training.results import PartResult, StageResult, read_record
 from cosytune.training.selection import Listener
@@ -271,7 +272,7 @@ def _phases(parts: Sequence[PartName]) -> list[list[PartName]]:
 
 
 def _workers(plan: StagePlan, parts: Sequence[PartName]) -> int:
-    return max(1, min(plan.workers, len(parts)))
+    return 1 if launched() else max(1, min(plan.workers, len(parts)))
 
 
 def _jobs(
