@@ -24,7 +24,16 @@ from cosytune.training.stopping import StopRequest, stop_request
 if TYPE_CHECKING:
     from cosytune.training.loop import Watch
 
-__all__ = ["PartJob", "Reporter", "default_workers", "end_with_parent", "following", "run_job", "run_jobs", "threads_for"]
+__all__ = [
+    "PartJob",
+    "Reporter",
+    "default_workers",
+    "end_with_parent",
+    "following",
+    "run_job",
+    "run_jobs",
+    "threads_for",
+]
 
 
 SECONDS_TO_SAVE = 120.0
@@ -62,6 +71,7 @@ class PartJob:
         threads: processor threads; part of the job because sums depend on it.
         listener: who hears checkpoints; None: the last one is kept.
         rehearsal: prepared corpus that updates of `replay` are made from.
+        shard: split weights and optimizer over the processes (LM and flow).
     """
 
     label: str
@@ -74,6 +84,7 @@ class PartJob:
     threads: int
     listener: Listener | None = None
     rehearsal: Path | None = None
+    shard: bool = False
 
 
 def run_job(job: PartJob, watch: Watch | None = None) -> PartResult:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cosytune.data.manifest import Utterance
 from cosytune.data.sampler import endless
@@ -35,6 +35,7 @@ from cosytune.training.results import MetricPoint, PartResult
 from cosytune.training.run import PartRun, load_moving, moving_state
 from cosytune.training.selection import Listener, Selection
 from cosytune.training.settings import LoopSettings, learning_rate
+from cosytune.training.sharding import Sharding, split_as, whole
 from cosytune.training.stopping import StopRequest, stop_request
 from cosytune.training.task import LossReport, Task, step_generator, sum_reports
 
@@ -70,6 +71,7 @@ def train(
     run: PartRun,
     watch: Watch | None = None,
     listener: Listener | None = None,
+    shard: bool = False,
 ) -> PartResult:
     """Train `task` for `settings.steps` updates; continue where an earlier, killed run of the same folder stopped.
 
@@ -84,6 +86,7 @@ def train(
         run: folder of curves and checkpoints.
         watch: told the number of updates done, after each.
         listener: hears the start, and a checkpoint every `score_every` updates and at the end; the best heard is kept.
+        shard: split weights and optimizer over the processes that train together; no result depends on it.
 
     Raises:
         TrainingError: the numbers stayed non-finite after three such returns, one clip alone needs too much memory, or
@@ -92,7 +95,7 @@ def train(
     """
     if (done := share(run.finished())) is not None:
         return done
-    loop = _Loop(task, settings, run, listener)
+    loop = _Loop(task, settings, run, listener, shard)
     loop.begin()
     with stop_request() as stop:
         while not loop.ended:
@@ -103,9 +106,13 @@ def train(
 class _Loop:
     """The moving parts of one run: modules, optimizer, average and progress."""
 
-    def __init__(self, task: Task, settings: LoopSettings, run: PartRun, listener: Listener | None) -> None:
+    def __init__(
+        self, task: Task, settings: LoopSettings, run: PartRun, listener: Listener | None, shard: bool
+    ) -> None:
         self.task, self.settings, self.run, self.listener = task, settings, run, listener
         self.movement = Movement(task.network, settings)
+        self.sharding = Sharding(task.network) if shard else None
+        self.movement.remember_start()
         self.modules = nn.ModuleDict({"network": task.network} | ({} if task.head is None else {"head": task.head}))
         groups = self.movement.groups(task.head)
         self.trained = [parameter for group in groups for parameter in group["params"]]
@@ -181,7 +188,7 @@ class _Loop:
             group["lr"] = rate * group["share"]
         counted = [buffer.clone() for buffer in self.modules.buffers()]
         report = self._gradients(ids)
-        norm = nn.utils.clip_grad_norm_(self.trained, settings.clip_norm)
+        norm = whole(nn.utils.clip_grad_norm_(self.trained, settings.clip_norm))
         if math.isfinite(report.loss.item()) and math.isfinite(norm.item()):
             self.optimizer.step()
             self.movement.pull(rate)
@@ -218,10 +225,14 @@ class _Loop:
                 break
             self._cut_smaller(ids)
         report = add_reports(report)
-        add_gradients(self.trained)
+        items = report.count
+        if self.sharding is None:
+            add_gradients(self.trained)
+        else:
+            items = items / size()  # the backward pass took the mean of all processes
         for parameter in self.trained:
             if parameter.grad is not None:
-                parameter.grad /= report.count
+                parameter.grad /= items
         return report
 
     def _cut_smaller(self, ids: list[str]) -> None:
@@ -269,8 +280,11 @@ class _Loop:
             self.run.keep_only(self.selection.best)
 
     def validate(self) -> dict[str, float]:
-        """Held-out values of the averaged weights, also written into the curves; only the leading process looks."""
-        if not leads():
+        """Held-out values of the averaged weights, also written into the curves; only the leading process looks.
+
+        Where the network is split all have to compute along.
+        """
+        if not leads() and self.sharding is None:
             return {}
         with self.average.applied(self.task.network):
             return self._validated()
@@ -288,7 +302,7 @@ class _Loop:
             return False
         saved = saved or self.run.read(newest)
         load_moving(self.modules, saved["modules"], self.run.folder)
-        self.optimizer.load_state_dict(saved["optimizer"])
+        self.optimizer.load_state_dict(split_as(saved["optimizer"], self.optimizer))
         self.average.load_state(saved["average"])
         self.task.load_state(saved["task"])
         self.selection.load_state(saved["selection"])
@@ -315,18 +329,20 @@ class _Loop:
 
     def _listen(self) -> None:
         """Hear the averaged weights as they are, and keep them if they are among the best."""
-        if self.listener is not None and leads():
-            self._hear(self.listener)
+        if self.listener is None:
+            return
+        with self.average.applied(self.task.network):
+            network, weights = self._plain(), moving_state(self.modules)
+        if leads():
+            self._hear(self.listener, plain_copy(network), weights)
         self.selection.load_state(share(self.selection.state()))
 
-    def _hear(self, listener: Listener) -> None:
-        step, task = self.progress.step, self.task
-        with self.average.applied(task.network):
-            network = plain_copy(task.network)
-            heard = listener(task.part, network.eval())
-            self.selection.add(step, heard)
-            if step in self.selection.best:
-                self.run.keep(step, moving_state(self.modules))
+    def _hear(self, listener: Listener, network: nn.Module, weights: dict[str, Tensor]) -> None:
+        step = self.progress.step
+        heard = listener(self.task.part, network.eval())
+        self.selection.add(step, heard)
+        if step in self.selection.best:
+            self.run.keep(step, weights)
         self._record("heard", {"score": heard.score, **heard.values})
 
     def finish(self) -> PartResult:
@@ -334,20 +350,21 @@ class _Loop:
 
         The leading process does, and the others take its word.
         """
-        result = share(self._finished() if leads() else None)
+        chosen = self.selection.best[0] if self.selection.best else self.progress.step
+        with self._chosen(chosen):
+            self.task.network = self._plain()
+            result = share(self._finished(chosen) if leads() else None)
         assert result is not None
         return result
 
-    def _finished(self) -> PartResult:
+    def _finished(self, chosen: int) -> PartResult:
         task, progress = self.task, self.progress
-        chosen = self.selection.best[0] if self.selection.best else progress.step
-        with self._chosen(chosen):
-            end = self._validated()
-            if has_lora(task.network):
-                write_adapter(task.network, self.run.folder / "adapter", start="the start of this run")
-                merge_lora(task.network)
-                self._check_merged(end)
-            weights = {name: value.detach().cpu().clone() for name, value in task.network.state_dict().items()}
+        end = self._validated()
+        if has_lora(task.network):
+            write_adapter(task.network, self.run.folder / "adapter", start="the start of this run")
+            merge_lora(task.network)
+            self._check_merged(end)
+        weights = {name: value.detach().cpu().clone() for name, value in task.network.state_dict().items()}
         result = PartResult(
             part=task.part,
             steps=progress.step,
@@ -365,6 +382,11 @@ class _Loop:
         )
         self.run.finish(weights, result)
         return result
+
+    def _plain(self) -> nn.Module:
+        """The network as one piece; where it is split, only the leading process gets it."""
+        network = self.task.network
+        return network if self.sharding is None else self.sharding.plain() or network
 
     @contextmanager
     def _chosen(self, step: int) -> Iterator[None]:
@@ -398,7 +420,7 @@ class _Loop:
             self.progress.step,
             {
                 "modules": moving_state(self.modules),
-                "optimizer": self.optimizer.state_dict(),
+                "optimizer": whole(self.optimizer.state_dict()),
                 "average": self.average.state(),
                 "task": self.task.state(),
                 "selection": self.selection.state(),

@@ -17,6 +17,7 @@ from cosytune.training.flow import FlowTask
 from cosytune.training.jobs import PartJob
 from cosytune.training.lm import LMTask
 from cosytune.training.loop import Watch, train
+from cosytune.training.pieces import can_be_cut
 from cosytune.training.rehearsal import RehearsedFeatures, rehearsal_clips
 from cosytune.training.results import PartResult
 from cosytune.training.run import PartRun
@@ -44,7 +45,10 @@ def train_part(job: PartJob, watch: Watch | None = None) -> PartResult:
     corpus = Corpus(job.corpus)
     train_side, validation_side = corpus.utterances("train"), corpus.utterances("validation")
     _check_sides(corpus, train_side, validation_side, "clips")
-    return train(_task(job, model, corpus, train_side, validation_side, device), job.settings, run, watch, job.listener)
+    task = _task(job, model, corpus, train_side, validation_side, device)
+    # The other parts have heads, adversaries or statistics of whole batches, and fit on any device.
+    shard = job.shard and can_be_cut(job.part)
+    return train(task, job.settings, run, watch, job.listener, shard)
 
 
 def _task(

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 
 from cosytune.training.task import LossReport
 
@@ -80,7 +80,7 @@ def leads() -> bool:
 
 
 def share(value: T) -> T:
-    """What the leading process gave, in every process. Values travel pickled, between processes of this one job only."""
+    """What the leading process gave, in every process; it travels pickled, between the processes of this job only."""
     if not launched():
         return value
     _state()
@@ -167,7 +167,7 @@ def add_gradients(parameters: Sequence[nn.Parameter]) -> None:
 
 
 def average_buffers(modules: nn.Module) -> None:
-    """Statistics that networks count themselves (batch normalisation, use of codes) become the mean of all processes."""
+    """Statistics that networks count themselves (batch normalisation, use of codes) become those of all processes."""
     if not launched():
         return
     for buffer in modules.buffers():

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from cosytune.errors import TrainingError
 from cosytune.files import write_bytes, write_json, write_text
 from cosytune.training.results import MetricPoint, PartResult, read_record
+from cosytune.training.sharding import like, whole
 
 __all__ = ["PartRun", "load_moving", "moving_state"]
 
@@ -26,7 +27,11 @@ KEEP_CHECKPOINTS = 2
 
 
 def moving_state(modules: nn.Module) -> dict[str, Tensor]:
-    """What training changes: weights that are not frozen, and buffers. Frozen weights are in the start."""
+    """What training changes, whole: weights that are not frozen, and buffers. Frozen weights are in the start."""
+    return whole(_moving(modules))
+
+
+def _moving(modules: nn.Module) -> dict[str, Tensor]:
     frozen = {name for name, parameter in modules.named_parameters() if not parameter.requires_grad}
     return {name: value for name, value in modules.state_dict().items() if name not in frozen}
 
@@ -37,13 +42,13 @@ def load_moving(modules: nn.Module, state: dict[str, Tensor], folder: Path) -> N
     Raises:
         TrainingError: the state belongs to other modules.
     """
-    expected = moving_state(modules)
+    expected = _moving(modules)
     if expected.keys() != state.keys() or any(expected[name].shape != state[name].shape for name in expected):
         raise TrainingError(
             f"the checkpoint in {folder} holds other weights than this run trains (the start or this program changed); "
             "delete the run folder to start over"
         )
-    modules.load_state_dict(state, strict=False)
+    modules.load_state_dict({name: like(value, expected[name]) for name, value in state.items()}, strict=False)
 
 
 class PartRun:
