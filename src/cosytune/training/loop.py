@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -14,22 +14,10 @@ from cosytune.data.manifest import Utterance
 from cosytune.data.sampler import endless
 from cosytune.errors import StoppedError, TrainingError
 from cosytune.training.average import WeightAverage
+from cosytune.training.gradients import Gradients
 from cosytune.training.lora import has_lora, merge_lora, plain_copy, write_adapter
 from cosytune.training.movement import Movement
-from cosytune.training.pieces import can_be_cut, is_out_of_memory, pieces_of
-from cosytune.training.processes import (
-    add_gradients,
-    add_reports,
-    any_of,
-    average_buffers,
-    gather,
-    largest_of,
-    leads,
-    rank,
-    share,
-    size,
-    wait,
-)
+from cosytune.training.processes import any_of, average_buffers, gather, leads, rank, share, size, wait
 from cosytune.training.rehearsal import mixed, rehearsed_before
 from cosytune.training.results import MetricPoint, PartResult
 from cosytune.training.run import PartRun, load_moving, moving_state
@@ -37,7 +25,7 @@ from cosytune.training.selection import Listener, Selection
 from cosytune.training.settings import LoopSettings, learning_rate
 from cosytune.training.sharding import Sharding, split_as, whole
 from cosytune.training.stopping import StopRequest, stop_request
-from cosytune.training.task import LossReport, Task, step_generator, sum_reports
+from cosytune.training.task import Task
 
 __all__ = ["LOG_EVERY", "Progress", "Watch", "train"]
 
@@ -61,7 +49,6 @@ class Progress:
     skipped: list[tuple[int, list[str]]] = field(default_factory=list)
     rollbacks: list[int] = field(default_factory=list)
     rate_share: float = 1.0
-    pieces: int = 1
     start: dict[str, float] = field(default_factory=dict)
 
 
@@ -116,13 +103,13 @@ class _Loop:
         self.modules = nn.ModuleDict({"network": task.network} | ({} if task.head is None else {"head": task.head}))
         groups = self.movement.groups(task.head)
         self.trained = [parameter for group in groups for parameter in group["params"]]
-        self.device = self.trained[0].device
+        self.gradients = Gradients(task, settings, self.trained, shard=shard)
         self.optimizer = torch.optim.AdamW(
             groups, lr=settings.learning_rate, betas=task.betas, weight_decay=settings.weight_decay
         )
         self.average = WeightAverage(task.network, settings.average)
         self.selection = Selection(settings.keep_best, settings.patience)
-        self.progress = Progress(pieces=settings.accumulate)
+        self.progress = Progress()
 
     @property
     def ended(self) -> bool:
@@ -186,8 +173,9 @@ class _Loop:
         rate = learning_rate(settings, progress.step) * progress.rate_share
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["share"]
+        self.modules.train()
         counted = [buffer.clone() for buffer in self.modules.buffers()]
-        report = self._gradients(ids)
+        report = self.gradients.of(ids, progress.step)
         norm = whole(nn.utils.clip_grad_norm_(self.trained, settings.clip_norm))
         if math.isfinite(report.loss.item()) and math.isfinite(norm.item()):
             self.optimizer.step()
@@ -208,62 +196,6 @@ class _Loop:
             values = {name: value.item() for name, value in report.values.items()}
             extra = {"gradient_norm": norm.item(), "learning_rate": rate}
             self._record("train", {"loss": report.loss.item(), **values, **extra})
-
-    def _gradients(self, ids: list[str]) -> LossReport:
-        """Gradients of a batch, in twice as many pieces whenever memory is too small for the present number."""
-        while True:
-            failed = False
-            try:
-                report = self._gradients_of_pieces(ids)
-            except RuntimeError as error:
-                if not is_out_of_memory(error):
-                    raise
-                # The graph of the failed piece hangs on the error: both must go before the next try.
-                error.__traceback__ = None
-                failed = True
-            if not any_of(failed):
-                break
-            self._cut_smaller(ids)
-        report = add_reports(report)
-        items = report.count
-        if self.sharding is None:
-            add_gradients(self.trained)
-        else:
-            items = items / size()  # the backward pass took the mean of all processes
-        for parameter in self.trained:
-            if parameter.grad is not None:
-                parameter.grad /= items
-        return report
-
-    def _cut_smaller(self, ids: list[str]) -> None:
-        part, pieces, clips = self.task.part, self.progress.pieces, largest_of(len(ids))
-        self.optimizer.zero_grad(set_to_none=True)
-        if not can_be_cut(part):
-            raise TrainingError(
-                f"memory is too small for a batch of the {part} with {self.settings.batch_seconds:g} s; its losses "
-                "need the whole batch, so give a smaller batch_seconds (--settings) and another output folder"
-            )
-        if pieces >= clips:
-            raise TrainingError(
-                f"memory is too small for the {part} with clip {ids[0]} alone; cut long recordings, give less to the "
-                "machine beside this, or use strategy lora"
-            )
-        self.progress.pieces = min(2 * pieces, clips)
-
-    def _gradients_of_pieces(self, ids: list[str]) -> LossReport:
-        """Sum over pieces of loss x items: divided by all items, the gradient of the whole batch's mean."""
-        settings, step = self.settings, self.progress.step
-        # Dropout has no generator of its own; each process drops other units.
-        torch.manual_seed(settings.seed * 1_000_003 + step + rank() * 104_729)
-        generator = step_generator(settings.seed, step)
-        self.modules.train()
-        reports = []
-        for piece in pieces_of(ids, self.progress.pieces):
-            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=settings.precision == "bfloat16"):
-                report = self.task.loss(piece, step, generator)
-            (report.loss * report.count).backward()
-            reports.append(replace(report, loss=report.loss.detach()))
-        return sum_reports(reports)
 
     def between_updates(self) -> None:
         """Validate, listen and save where the settings ask for it."""
@@ -306,6 +238,7 @@ class _Loop:
         self.average.load_state(saved["average"])
         self.task.load_state(saved["task"])
         self.selection.load_state(saved["selection"])
+        self.gradients.pieces = saved["pieces"]
         vars(self.progress).update(saved["progress"])
         return True
 
@@ -424,6 +357,7 @@ class _Loop:
                 "average": self.average.state(),
                 "task": self.task.state(),
                 "selection": self.selection.state(),
+                "pieces": self.gradients.pieces,
                 "progress": vars(self.progress),
             },
         )

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
 from cosytune.training.processes import launched, leads
 
 __all__ = ["Sharding", "like", "split_as", "whole"]
