@@ -23,7 +23,7 @@ from tests.unit.toy import Quiet, make_model, same
 ROOT = Path(__file__).parents[2]
 TOGETHER = [sys.executable, str(Path(__file__).with_name("together.py"))]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-COSYTUNE = [*TORCHRUN, "--no-python", sys.executable, "-c", "from cosytune.cli.main import main; main()"]
+COSYTUNE = [*TORCHRUN, "--no-python", "--", sys.executable, "-c", "from cosytune.cli.main import main; main()"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")])}
 
 TOLERANCE = 0.02
@@ -114,6 +114,14 @@ def tune(model: Path, corpus: Corpus, output: Path) -> list[object]:
     ]  # fmt: skip
 
 
+def wait_for_checkpoint(output: Path) -> None:
+    """Until ten updates are done."""
+    limit = time.monotonic() + 120
+    checkpoints = output.with_name("voice.run") / "lm" / "checkpoints"
+    while time.monotonic() < limit and not list(checkpoints.glob("step-*[1-9]?.sha256")):
+        time.sleep(0.005)
+
+
 def test_two_processes_that_are_killed_go_on_as_if_they_had_not_been(
     model: Path, toy_corpus: Corpus, tmp_path: Path
 ) -> None:
@@ -121,10 +129,7 @@ def test_two_processes_that_are_killed_go_on_as_if_they_had_not_been(
     killed.parent.mkdir()
     command = [*COSYTUNE, *map(str, tune(model, toy_corpus, killed))]
     child = subprocess.Popen(command, env=ENVIRONMENT, start_new_session=True)
-    limit = time.monotonic() + 120
-    checkpoints = killed.with_name("voice.run") / "lm" / "checkpoints"
-    while time.monotonic() < limit and not list(checkpoints.glob("step-*[1-9]?.sha256")):
-        time.sleep(0.005)
+    wait_for_checkpoint(killed)
     os.killpg(child.pid, signal.SIGKILL)
     assert child.wait() == -signal.SIGKILL
     assert not killed.exists(), "it ended before it could be killed"
@@ -142,10 +147,7 @@ def test_sigterm_makes_all_processes_save(model: Path, toy_corpus: Corpus, tmp_p
     child = subprocess.Popen(
         [*COSYTUNE, *map(str, tune(model, toy_corpus, output))], env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
     )
-    metrics = output.with_name("voice.run") / "lm" / "metrics.jsonl"
-    limit = time.monotonic() + 120
-    while time.monotonic() < limit and not metrics.exists():
-        time.sleep(0.005)
+    wait_for_checkpoint(output)
     child.send_signal(signal.SIGTERM)
     _, errors = child.communicate(timeout=120)
     assert child.returncode != 0
