@@ -23,7 +23,7 @@ from cosytune.training.run import PartRun, load_moving, moving_state
 from cosytune.training.selection import Listener, Selection
 from cosytune.training.settings import LoopSettings, learning_rate
 from cosytune.training.stopping import StopRequest, stop_request
-from cosytune.training.task import LossReport, Task, step_generator, sum_reports
+from cosytune.training.task import Draws, LossReport, Task, sum_reports
 
 __all__ = ["LOG_EVERY", "Progress", "Watch", "train"]
 
@@ -209,12 +209,12 @@ class _Loop:
         """Sum over pieces of loss x items, divided by all items: the gradient of the whole batch's mean."""
         settings, step = self.settings, self.progress.step
         torch.manual_seed(settings.seed * 1_000_003 + step)  # dropout has no generator of its own
-        generator = step_generator(settings.seed, step)
+        draws = Draws(settings.seed, step)
         self.modules.train()
         reports = []
         for piece in pieces_of(ids, self.progress.pieces):
             with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=settings.precision == "bfloat16"):
-                report = self.task.loss(piece, step, generator)
+                report = self.task.loss(piece, draws)
             (report.loss * report.count).backward()
             reports.append(replace(report, loss=report.loss.detach()))
         total = sum_reports(reports)
