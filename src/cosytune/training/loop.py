@@ -57,6 +57,7 @@ def train(
     run: PartRun,
     watch: Watch | None = None,
     listener: Listener | None = None,
+    batches: Sequence[list[str]] | None = None,
 ) -> PartResult:
     """Train `task` for `settings.steps` updates; continue where an earlier, killed run of the same folder stopped.
 
@@ -70,6 +71,7 @@ def train(
         run: folder of curves and checkpoints.
         watch: told the number of updates done, after each.
         listener: hears the start, and a checkpoint every `score_every` updates and at the end; the best heard is kept.
+        batches: ids of each update's clips, where somebody tries out an update and not the sampler chooses.
 
     Raises:
         TrainingError: the numbers stayed non-finite after three such returns, one clip alone needs too much memory, or
@@ -78,7 +80,7 @@ def train(
     """
     if (done := run.finished()) is not None:
         return done
-    loop = _Loop(task, settings, run, listener)
+    loop = _Loop(task, settings, run, listener, batches)
     loop.begin()
     with stop_request() as stop:
         while not loop.ended:
@@ -89,8 +91,16 @@ def train(
 class _Loop:
     """The moving parts of one run: modules, optimizer, average and progress."""
 
-    def __init__(self, task: Task, settings: LoopSettings, run: PartRun, listener: Listener | None) -> None:
+    def __init__(
+        self,
+        task: Task,
+        settings: LoopSettings,
+        run: PartRun,
+        listener: Listener | None,
+        batches: Sequence[list[str]] | None = None,
+    ) -> None:
         self.task, self.settings, self.run, self.listener = task, settings, run, listener
+        self.chosen = batches
         self.movement = Movement(task.network, settings)
         self.modules = nn.ModuleDict({"network": task.network} | ({} if task.head is None else {"head": task.head}))
         groups = self.movement.groups(task.head)
@@ -139,6 +149,8 @@ class _Loop:
     def _batches(self) -> Iterator[list[str]]:
         """Ids of each update's clips from the present step on, those of the rehearsal at its share of the updates."""
         settings, step = self.settings, self.progress.step
+        if self.chosen is not None:
+            return iter(self.chosen[step:])
 
         def clips_of(clips: Sequence[Utterance], begun: int) -> Iterator[list[str]]:
             return endless(clips, seconds=settings.batch_seconds, seed=settings.seed, start_step=begun)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -24,7 +25,9 @@ from cosytune.training.speech_tokenizer import SpeechTokenizerTask
 from cosytune.training.task import Task
 from cosytune.training.vocoder import VocoderTask
 
-__all__ = ["train_part"]
+__all__ = ["task_of", "train_part"]
+
+_FROM_FEATURES = ("lm", "flow")
 
 
 def train_part(job: PartJob, watch: Watch | None = None) -> PartResult:
@@ -52,13 +55,8 @@ def _task(
     validation_side: tuple[Utterance, ...],
     device: torch.device,
 ) -> Task:
-    if job.part == "vocoder":
-        return VocoderTask(model, train_side, validation_side, job.settings, device)
-    if job.part == "speaker_encoder":
-        return SpeakerEncoderTask(model, train_side, validation_side, job.settings, device)
-    tokenizer = load_tokenizer(model.tokenizer.kind, model.tokenizer.data)
-    if job.part == "speech_tokenizer":
-        return SpeechTokenizerTask(model, train_side, validation_side, tokenizer, job.settings, device)
+    if job.part not in _FROM_FEATURES:
+        return task_of(job, model, train_side, validation_side, device)
     identity = model.extractor_hash()
     features = FeatureStore(corpus.features_folder(identity), extractors=identity)
     # Clips that could not be analysed are accounted for in the store's ledger.
@@ -69,9 +67,30 @@ def _task(
     old: tuple[Utterance, ...] = ()
     if job.settings.replay:
         known, old = _rehearsed(job, model, features)
-    if job.part == "lm":
-        return LMTask(model, train_side, validation_side, known, tokenizer, job.stage, job.settings, device, old)
-    return FlowTask(model, train_side, validation_side, known, job.stage, job.settings, device, old)
+    return task_of(job, model, train_side, validation_side, device, known, old)
+
+
+def task_of(
+    job: PartJob,
+    model: Model,
+    train_side: Sequence[Utterance],
+    validation_side: Sequence[Utterance],
+    device: torch.device,
+    features: Any = None,
+    rehearsal: Sequence[Utterance] = (),
+) -> Task:
+    """The task of a job on given clips; `features` (what has the `read` of a `FeatureStore`) for LM and flow only."""
+    stage, settings = job.stage, job.settings
+    if job.part == "vocoder":
+        return VocoderTask(model, train_side, validation_side, settings, device)
+    if job.part == "speaker_encoder":
+        return SpeakerEncoderTask(model, train_side, validation_side, settings, device)
+    if job.part == "flow":
+        return FlowTask(model, train_side, validation_side, features, stage, settings, device, rehearsal)
+    tokenizer = load_tokenizer(model.tokenizer.kind, model.tokenizer.data)
+    if job.part == "speech_tokenizer":
+        return SpeechTokenizerTask(model, train_side, validation_side, tokenizer, settings, device)
+    return LMTask(model, train_side, validation_side, features, tokenizer, stage, settings, device, rehearsal)
 
 
 def _rehearsed(job: PartJob, model: Model, features: FeatureStore) -> tuple[RehearsedFeatures, tuple[Utterance, ...]]:
