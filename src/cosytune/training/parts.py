@@ -27,7 +27,7 @@ from cosytune.training.speech_tokenizer import SpeechTokenizerTask
 from cosytune.training.task import Task
 from cosytune.training.vocoder import VocoderTask
 
-__all__ = ["task_of", "train_part"]
+__all__ = ["check_sides", "task_of", "train_part"]
 
 _FROM_FEATURES = ("lm", "flow")
 
@@ -47,7 +47,7 @@ def train_part(job: PartJob, watch: Watch | None = None) -> PartResult:
     model = read_model(job.model)
     corpus = Corpus(job.corpus)
     train_side, validation_side = corpus.utterances("train"), corpus.utterances("validation")
-    _check_sides(corpus, train_side, validation_side, "clips")
+    check_sides(corpus, train_side, validation_side, "clips")
     task = _task(job, model, corpus, train_side, validation_side, device)
     # The other parts have heads, adversaries or statistics of whole batches, and fit on any device.
     shard = job.shard and can_be_cut(job.part)
@@ -69,7 +69,7 @@ def _task(
     # Clips that could not be analysed are accounted for in the store's ledger.
     train_side = tuple(clip for clip in train_side if clip.id in features)
     validation_side = tuple(clip for clip in validation_side if clip.id in features)
-    _check_sides(corpus, train_side, validation_side, "clips with features")
+    check_sides(corpus, train_side, validation_side, "clips with features")
     known: FeatureStore | RehearsedFeatures = features
     old: tuple[Utterance, ...] = ()
     if job.settings.replay:
@@ -110,7 +110,12 @@ def _rehearsed(job: PartJob, model: Model, features: FeatureStore) -> tuple[Rehe
     return RehearsedFeatures(features, store, voices), rehearsal_clips(corpus.utterances("train"), store)
 
 
-def _check_sides(corpus: Corpus, train_side: Sequence[Utterance], validation: Sequence[Utterance], what: str) -> None:
+def check_sides(corpus: Corpus, train_side: Sequence[Utterance], validation: Sequence[Utterance], what: str) -> None:
+    """Refuse to train without clips on both sides.
+
+    Raises:
+        DataError: a side has none.
+    """
     if not train_side or not validation:
         raise DataError(
             f"corpus {corpus.path} has {len(train_side)} training and {len(validation)} validation {what}; "
