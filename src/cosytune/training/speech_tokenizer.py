@@ -15,6 +15,7 @@ from cosytune.models.folder import Model
 from cosytune.models.speech_tokenizer.loss import constant_ctc_baseline, ctc_loss
 from cosytune.text.tokenizers import TextTokenizer
 from cosytune.training.clips import spoken_text, spread
+from cosytune.training.processes import copy_leader
 from cosytune.training.settings import LoopSettings
 from cosytune.training.task import Draws, LossReport, Task
 from cosytune.training.waves import Waves
@@ -71,6 +72,7 @@ class SpeechTokenizerTask(Task):
         features, lengths = self._features(waves)
         if self.network.config.quantiser.kind == "vq" and draws.step % REVIVE_EVERY == 0:
             self.network.revive_codes(features, lengths, draws.whole())
+            copy_leader(self.network.quantiser)
         output = self.network(features, lengths, round=draws.step >= self._settings.continuous * self._settings.steps)
         targets, target_lengths = self._targets(ids)
         ctc = ctc_loss(output, targets, target_lengths)
