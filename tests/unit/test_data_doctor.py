@@ -11,6 +11,7 @@ import pytest
 
 from cosytune.audio.files import write_wave
 from cosytune.comparison.compose.checking import check, check_paths, make_advisers
+from cosytune.data import transcripts
 from cosytune.data.doctor import Advisers, Recogniser, check_recordings, make_exhibits
 from cosytune.data.doctor.exhibits import choose_exhibits
 from cosytune.data.doctor.listening import Listener, lost_clip, sound_hash
@@ -226,8 +227,31 @@ def test_nothing_is_written_among_the_recordings(tmp_path: Path) -> None:
     for name in ("check.json", "check"):
         with pytest.raises(InputError, match=r"ends in \.html"):
             check_paths(tmp_path / "in", tmp_path / name)
-    with pytest.raises(InputError, match="choose one of pocketsphinx, none"):
+    with pytest.raises(InputError, match="there is no recogniser 'whisper' here"):
         make_advisers(None, "whisper", False)
+
+
+def test_a_recogniser_of_the_users_own_listens_in_any_language(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[int] = []
+
+    class Model:
+        def __init__(self, recogniser: object) -> None:
+            heard.append(0)
+
+        def hear(self, wave: np.ndarray) -> str:
+            heard.append(len(wave))
+            return "mumble"
+
+    monkeypatch.setitem(transcripts._MODELS, "whisper", Model)
+    monkeypatch.setattr(transcripts, "_package", lambda kind: None)
+    transcripts._model_of.cache_clear()
+    model = folder.parent / "tiny.pt"
+    model.write_bytes(b"")
+    result, _ = check(folder, Quiet(), recogniser=str(model), voices=False, workers=1, limit=4, language="fr")
+    assert result.listeners == ("whisper:tiny.pt",)
+    assert [clip.heard for clip in result.clips] == ["mumble"] * 4
+    # Loaded once, and given 16 kHz.
+    assert heard == [0, *[40_000] * 4]
 
 
 def test_the_wiring(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,11 +12,11 @@ import soundfile
 
 from cosytune.data.examining import Examiner
 from cosytune.data.importers import open_source, source_files
-from cosytune.data.json_text import parse_json
 from cosytune.data.manifest import Utterance
 from cosytune.data.pieces import CutSettings
 from cosytune.data.results import LedgerLine
 from cosytune.errors import DataError
+from cosytune.files import parse_json
 
 
 @pytest.fixture

@@ -8,9 +8,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from cosytune.data.json_text import parse_json
 from cosytune.errors import DataError
-from cosytune.files import json_line, writing
+from cosytune.files import json_line, parse_json, writing
 
 __all__ = ["Utterance", "manifest_line", "parse_utterance", "read_manifest", "write_manifest"]
 

@@ -159,7 +159,7 @@ def make_listener(items: Sequence[Utterance], advisers: Advisers) -> Listener:
     """The worker's function for these clips: the recogniser is only asked about languages that it knows."""
     recogniser = advisers.recogniser
     codes = {item.language for item in items if item.language}
-    understood = {code for code in codes if recogniser is not None and base_language(code) in recogniser.languages}
+    understood = {code for code in codes if recogniser is not None and recogniser.understands(code)}
     return Listener(
         embed=advisers.embed[1] if advisers.embed is not None else None,
         transcribe=recogniser.transcribe if recogniser is not None else None,
@@ -225,9 +225,10 @@ def _unasked(clips: Sequence[Clip], advisers: Advisers) -> list[SkippedCheck]:
     if advisers.recogniser is None:
         skipped.append(SkippedCheck("transcript", "no recogniser was given: transcripts are not checked"))
     else:
-        known = advisers.recogniser.languages
         spoken = {base_language(clip.utterance.language) for clip in clips if clip.utterance.text}
-        for code in sorted(spoken - known):
+        for code in sorted(spoken):
+            if advisers.recogniser.understands(code):
+                continue
             reason = f"no recogniser for {code or 'clips of unknown language'}: their transcripts are not checked"
             skipped.append(SkippedCheck("transcript", reason))
     if advisers.encode is None:

@@ -16,6 +16,7 @@ from cosytune.data.doctor.measuring import measure_wave, mono
 from cosytune.data.doctor_results import Measures
 from cosytune.data.manifest import Utterance
 from cosytune.errors import InputError
+from cosytune.text.language import base_language
 
 __all__ = ["Embed", "Heard", "Listener", "Recogniser", "Transcribe", "lost_clip", "sound_hash"]
 
@@ -38,15 +39,19 @@ class Recogniser:
 
     Attributes:
         name: for the report.
-        languages: codes that it understands.
+        languages: codes that it understands; None are all.
         transcribe: a function that can be pickled, and small when pickled.
         fold: text to the words that count; used for transcripts and for what was heard.
     """
 
     name: str
-    languages: frozenset[str]
+    languages: frozenset[str] | None
     transcribe: Transcribe
     fold: Callable[[str], str]
+
+    def understands(self, language: str) -> bool:
+        """Whether it is asked about clips of a language; "" is none."""
+        return bool(language) and (self.languages is None or base_language(language) in self.languages)
 
 
 @dataclass(frozen=True, slots=True)

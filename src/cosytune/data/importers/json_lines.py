@@ -11,8 +11,8 @@ from cosytune.data.importers.fields import Row, accepted_columns, recognise_colu
 from cosytune.data.importers.places import Places
 from cosytune.data.importers.source import Entry, dropped
 from cosytune.data.importers.texts import first_line, open_text
-from cosytune.data.json_text import parse_json
 from cosytune.errors import DataError
+from cosytune.files import parse_json
 
 __all__ = ["JSON_SUFFIXES", "first_object", "is_json_lines", "read_json_lines"]
 

@@ -16,10 +16,10 @@ from cosytune.data.importers.fields import language_code, one_line
 from cosytune.data.importers.places import Places, why_no_file
 from cosytune.data.importers.source import Entry, dropped
 from cosytune.data.importers.texts import open_text
-from cosytune.data.json_text import parse_json
 from cosytune.data.manifest import Utterance
 from cosytune.data.results import LedgerLine
 from cosytune.errors import DataError
+from cosytune.files import parse_json
 
 if TYPE_CHECKING:
     from lhotse import Recording, SupervisionSegment
