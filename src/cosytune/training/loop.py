@@ -20,7 +20,7 @@ from cosytune.training.pieces import can_be_cut, is_out_of_memory, pieces_of
 from cosytune.training.rehearsal import mixed, rehearsed_before
 from cosytune.training.results import MetricPoint, PartResult
 from cosytune.training.run import PartRun, load_moving, moving_state
-from cosytune.training.selection import Listener, Selection
+from cosytune.training.selection import Listener, Selection, is_sampled
 from cosytune.training.settings import LoopSettings, learning_rate
 from cosytune.training.stopping import StopRequest, stop_request
 from cosytune.training.task import LossReport, Task, step_generator, sum_reports
@@ -288,6 +288,8 @@ class _Loop:
             self.selection.add(step, heard)
             if step in self.selection.best:
                 self.run.keep(step, moving_state(self.modules))
+        if is_sampled(step, self.settings.score_every, self.settings.steps):
+            self.run.keep_samples(step, heard.samples)
         self._record("heard", {"score": heard.score, **heard.values})
 
     def finish(self) -> PartResult:
