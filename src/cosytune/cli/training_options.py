@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ __all__ = [
     "STRATEGY",
     "WORKERS",
     "Asked",
+    "by_all_processes",
     "fine_tuning",
     "named_folder",
     "named_strategy",
@@ -114,6 +116,20 @@ def fine_tuning(stage: StageName, about: str) -> Callable[..., None]:
 
     command.__doc__ = about
     return command
+
+
+def by_all_processes(command: Callable[..., None]) -> Callable[..., None]:
+    """A verb that trains, as the processes of a launcher (torchrun, accelerate launch) run it: one leads, all train."""
+
+    @wraps(command)
+    def verb(*arguments: Any, **options: Any) -> None:
+        from cosytune.training.jobs import following
+
+        with following() as leads:
+            if leads:
+                command(*arguments, **options)
+
+    return verb
 
 
 def split_parts(text: str | None, stage: StageName) -> tuple[PartName, ...]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from cosytune.audio.files import encode_wave
@@ -124,7 +125,7 @@ def _other_languages(start: Model, corpus: Corpus) -> list[str]:
 
 def _synthesiser(model: Model) -> Synthesiser:
     # No second tries: a checkpoint that babbles must be heard babbling.
-    return Synthesiser(model, guards=GuardConfig(retries=0))
+    return Synthesiser(model, guards=GuardConfig(retries=0), device="cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _recognition_errors(clips: Sequence[Utterance], judges: Sequence[Judge]) -> float | None:
