@@ -73,6 +73,18 @@ def fit(folder: Path, task: Uneven) -> dict[str, Any]:
     return {"end": result.end, "skipped": result.skipped, "seconds": result.audio_seconds}
 
 
+def statistics() -> dict[str, Any]:
+    """What modules hold after the processes that differ in them were made alike."""
+    mean, leader = nn.BatchNorm1d(2), nn.BatchNorm1d(2)
+    for module in (mean, leader):
+        for tensor in (module.running_mean, module.weight.data):
+            tensor.fill_(1.0 + processes.rank())
+    processes.average_buffers(mean)
+    processes.copy_leader(leader)
+    values = [mean.running_mean, mean.weight, leader.running_mean, leader.weight]
+    return {"last": processes.gather([[float(value[0]) for value in values]])[-1]}
+
+
 def fingerprint(module: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, value in sorted(module.state_dict().items()):
@@ -84,7 +96,7 @@ def main() -> None:
     model, corpus, folder = (Path(place) for place in sys.argv[1:4])
     found: dict[str, Any] = {}
     for part in PARTS:
-        changes = {"adversarial_steps": 2} if part == "vocoder" else {}
+        changes = {"adversarial_share": 0.25} if part == "vocoder" else {}
         job = toy_job(part, model, Corpus(corpus), folder / part, steps=8, **changes)
         result = run_job(job)
         found[part] = {"result": len(set(processes.gather([repr(result)])))}
@@ -95,6 +107,7 @@ def main() -> None:
     for name, task in cases.items():
         found[name] = fit(folder / name, task)
         found[name]["alike"] = len(set(processes.gather([fingerprint(task.network)]))) == 1
+    found["statistics"] = statistics()
     if processes.leads():
         (folder / "found.json").write_text(json.dumps(found))
 
