@@ -77,7 +77,7 @@ def sentences_of(corpus: Corpus, count: int, side: Side = "test") -> list[Uttera
 
 
 def references_of(corpus: Corpus, speaker: str, side: Side = "train") -> list[Recording]:
-    """Recordings of one voice from another side than the sentences that are judged, so that none is an item.
+    """Recordings of one voice from one side: a verdict's from the training side, so that none is a sentence of it.
 
     A silent one tells nothing about the voice and is left out.
     """
