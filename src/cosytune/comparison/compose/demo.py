@@ -62,7 +62,7 @@ FULL_DEMO = DemoSize(
     new_minutes=5.0,
     sentences=10,
     seeds=1,
-    listen=3,
+    listen=2,
     pretrain={
         "speech_tokenizer": {**_FAST, "steps": 1200},
         "speaker_encoder": {**_FAST, "steps": 200},
