@@ -47,10 +47,12 @@ class Measured:
 
 
 MEASURED: dict[tuple[str, str], Measured] = {
-    ("lm", "cross_entropy"): Measured("cross-entropy", "nats per speech token", "loss"),
+    ("lm", "cross_entropy"): Measured("cross-entropy", "nats per speech token", "cross_entropy"),
     ("lm", "accuracy"): Measured("accuracy", "share of speech tokens", "accuracy"),
     ("flow", "velocity"): Measured("velocity error", "mean squared error", "velocity"),
     ("flow", "prior"): Measured("prior error", "mean |difference| of log-mel", "prior"),
+    ("speech_tokenizer", "ctc"): Measured("CTC", "nats per text token", "ctc"),
+    ("speaker_encoder", "accuracy"): Measured("accuracy", "share of clips", "accuracy"),
     ("vocoder", "log_mel"): Measured("spectral error", "mean |difference| of log-mel", None),
     ("vocoder", "f0_hz"): Measured("pitch error", "Hz", None),
 }

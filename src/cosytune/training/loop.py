@@ -15,9 +15,10 @@ from cosytune.data.sampler import endless
 from cosytune.errors import StoppedError, TrainingError
 from cosytune.training.average import WeightAverage
 from cosytune.training.lora import has_lora, merge_lora, plain_copy, write_adapter
+from cosytune.training.means import Sums, add_update, mean_values
 from cosytune.training.movement import Movement
 from cosytune.training.pieces import can_be_cut, is_out_of_memory, pieces_of
-from cosytune.training.rehearsal import mixed, rehearsed_before
+from cosytune.training.rehearsal import is_rehearsal, mixed, rehearsed_before
 from cosytune.training.results import MetricPoint, PartResult
 from cosytune.training.run import PartRun, load_moving, moving_state
 from cosytune.training.selection import Listener, Selection
@@ -48,6 +49,7 @@ class Progress:
     rollbacks: list[int] = field(default_factory=list)
     rate_share: float = 1.0
     pieces: int = 1
+    sums: Sums = field(default_factory=dict)
     start: dict[str, float] = field(default_factory=dict)
 
 
@@ -163,6 +165,8 @@ class _Loop:
             self.optimizer.step()
             self.movement.pull(rate)
             self.average.update(self.task.network)
+            side = "rehearsal" if is_rehearsal(progress.step, settings.replay) else "train"
+            add_update(progress.sums, side, report, norm.item())
             progress.skips_in_a_row = 0
         else:
             # Batch statistics were counted on the way to the loss, and one number that is none would stay in them.
@@ -174,9 +178,10 @@ class _Loop:
         progress.step += 1
         progress.audio_seconds += report.audio_seconds
         if progress.step % LOG_EVERY == 0 or progress.step == settings.steps:
-            values = {name: value.item() for name, value in report.values.items()}
-            extra = {"gradient_norm": norm.item(), "learning_rate": rate}
-            self._record("train", {"loss": report.loss.item(), **values, **extra})
+            for side, sums in progress.sums.items():
+                self._record(side, mean_values(sums))
+            self._record("train", {"learning_rate": rate})
+            progress.sums = {}
 
     def _gradients(self, ids: list[str]) -> LossReport:
         """Gradients of a batch, in twice as many pieces whenever memory is too small for the present number."""
@@ -213,7 +218,7 @@ class _Loop:
         self.modules.train()
         reports = []
         for piece in pieces_of(ids, self.progress.pieces):
-            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=settings.precision == "bfloat16"):
+            with self._autocast():
                 report = self.task.loss(piece, step, generator)
             (report.loss * report.count).backward()
             reports.append(replace(report, loss=report.loss.detach()))
@@ -222,6 +227,11 @@ class _Loop:
             if parameter.grad is not None:
                 parameter.grad /= total.count
         return total
+
+    def _autocast(self) -> torch.autocast:
+        """The precision of this run, for training and validation alike: else their curves could not be compared."""
+        low = self.settings.precision == "bfloat16"
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=low)
 
     def between_updates(self) -> None:
         """Validate, listen and save where the settings ask for it."""
@@ -243,7 +253,8 @@ class _Loop:
             return self._validated()
 
     def _validated(self) -> dict[str, float]:
-        values = self.task.validate()
+        with self._autocast():
+            values = self.task.validate()
         self._record("validation", values)
         return values
 
@@ -298,8 +309,9 @@ class _Loop:
             end = self._validated()
             if has_lora(task.network):
                 write_adapter(task.network, self.run.folder / "adapter", start="the start of this run")
+                apart = end if self.settings.precision == "float32" else task.validate()
                 merge_lora(task.network)
-                self._check_merged(end)
+                self._check_merged(apart)
             weights = {name: value.detach().cpu().clone() for name, value in task.network.state_dict().items()}
         result = PartResult(
             part=task.part,
@@ -329,10 +341,10 @@ class _Loop:
             with self.average.applied(self.task.network):
                 yield
 
-    def _check_merged(self, end: dict[str, float]) -> None:
-        """Merged weights must validate as the network with adapters did."""
+    def _check_merged(self, apart: dict[str, float]) -> None:
+        """Merged weights must validate as the network with adapters did, in float32: rounding would hide a mistake."""
         merged = self.task.validate()
-        for name, value in end.items():
+        for name, value in apart.items():
             if not math.isclose(merged[name], value, rel_tol=MERGE_TOLERANCE, abs_tol=MERGE_TOLERANCE):
                 raise TrainingError(
                     f"the merged {self.task.part} has {name} {merged[name]:.6g}, with its adapters it had {value:.6g}; "

@@ -20,8 +20,10 @@ class MetricPoint:
     Attributes:
         part: which network was trained.
         step: optimizer updates done before the value was taken; 0 is the start itself.
-        side: "train" or "validation".
-        name: what was measured ("loss", "accuracy", "gradient_norm", ...), in the unit the part's README gives.
+        side: "train" and "rehearsal": means per item over the updates since the last point; "validation": held-out
+            clips; "heard": what a listener heard.
+        name: what was measured, in the unit the part's README gives. On the training sides also "gradient_norm", the
+            largest since the last point and before clipping, and "learning_rate".
         value: the measurement.
         audio_seconds: seconds of speech that training had seen.
     """

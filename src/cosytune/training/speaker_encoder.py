@@ -93,7 +93,11 @@ class SpeakerEncoderTask(Task):
                 for begin in range(0, len(self._validation), VALIDATION_BATCH)
             ]
         )
-        cosine = torch.nn.functional.normalize(vectors) @ torch.nn.functional.normalize(self._margin.weight).T
+        with torch.autocast(self._device.type, enabled=False):  # as `MarginSoftmax` does it
+            cosine = (
+                torch.nn.functional.normalize(vectors.float())
+                @ torch.nn.functional.normalize(self._margin.weight.float()).T
+            )
         targets = self._targets(self._validation)
         loss = torch.nn.functional.cross_entropy(self._margin.scale * cosine, targets)
         return {"cross_entropy": loss.item(), "accuracy": (cosine.argmax(1) == targets).float().mean().item()}

@@ -107,9 +107,11 @@ class VocoderTask(Task):
             wave = self._piece(clip_id)
             features = self._features(wave)
             made = self.network(features, generator=torch.Generator().manual_seed(0))
-            mel_total += float(mel_loss(made, wave, self._mel))
+            predicted = self.network.predict_f0(features)
             track = torch.from_numpy(self._track(clip_id, 0, features.shape[2])).to(self._device)
-            f0_total += float(f0_loss(self.network.predict_f0(features), track[None]))
+            with torch.autocast(self._device.type, enabled=False):  # as in `loss`
+                mel_total += float(mel_loss(made.float(), wave, self._mel))
+                f0_total += float(f0_loss(predicted.float(), track[None]))
         count = len(self._validation)
         return {"log_mel": mel_total / count, "f0_hz": f0_total / count}
 
