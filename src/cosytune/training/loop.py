@@ -281,6 +281,7 @@ class _Loop:
         step = self.progress.step
         heard = listener(self.task.part, network.eval())
         self.selection.add(step, heard)
+        self.run.rank(self.selection.best)
         if step in self.selection.best:
             self.run.keep(step, weights)
         self._record("heard", {"score": heard.score, **heard.values})

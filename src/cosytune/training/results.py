@@ -37,6 +37,23 @@ class MetricPoint:
 
 
 @dataclass(frozen=True)
+class Speed:
+    """How fast training was over the updates since the last such point; validation, hearing and saving are not counted.
+
+    Attributes:
+        step: optimizer updates done.
+        audio_seconds_per_second: speech learned from, by the clock; with several processes, of all of them.
+        data_wait_share: part of that time in which nothing but data was read and put together.
+        step_seconds: of one update.
+    """
+
+    step: int
+    audio_seconds_per_second: float
+    data_wait_share: float
+    step_seconds: float
+
+
+@dataclass(frozen=True)
 class PartResult:
     """How the training of one network ended.
 
