@@ -85,10 +85,10 @@ def room_for(
         try:
             yield
         except OSError as error:
-            # Another program, or a quota, was faster.
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            raise TrainingError(_no_room(what, needed, f"{error.strerror} in {budget.folder}; make room there")) from error
+            shortage = f"{error.strerror} in {budget.folder}; make room there"  # another program, or a quota
+            raise TrainingError(_no_room(what, needed, shortage)) from error
 
 
 def _no_room(what: str, needed: int, shortage: str) -> str:

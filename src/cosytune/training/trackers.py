@@ -69,7 +69,7 @@ def parse_trackers(text: str) -> tuple[TrackerName, ...]:
     chosen = tuple(name for name in TRACKERS if name in names)
     if not names or len(chosen) < len(set(names)):
         raise InputError(
-            f"--track {text!r} is not understood; give none, or one or more of {', '.join(TRACKERS)} with commas between"
+            f"--track {text!r} is not known; give none, or one or more of {', '.join(TRACKERS)} with commas between"
         )
     for name in chosen:
         if importlib.util.find_spec(name) is None:
