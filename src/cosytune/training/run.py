@@ -261,7 +261,7 @@ class PartRun:
         worth = {step: -place for place, step in enumerate(self._ranked)}
         kept = [step for step in _steps(self.folder / "best") if step not in best]
         for step in sorted(kept, key=lambda step: worth.get(step, -len(kept))):
-            yield f"the weights of update {step}, which were not the best", [self._kept(step)]
+            yield f"the less good weights of update {step}", [self._kept(step)]
 
     def _go_back(self, step: int, metrics_bytes: int, ranked: Sequence[int]) -> None:
         """Forget what was written into the curves after a checkpoint: it will be written again."""
