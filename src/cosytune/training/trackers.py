@@ -130,12 +130,9 @@ class Trackers:
         self._start = {}
         self._remember(points)
         if self._open is None:
-            made: dict[TrackerName, Callable[..., Tracker]] = {
-                "tensorboard": _TensorBoard,
-                "mlflow": _MLflow,
-                "wandb": _WandB,
-            }
-            self._open = {name: made[name](self._folder, self._settings) for name in self._names}
+            self._open = {}
+            for name in self._names:
+                self._make(name)
         self._each(lambda tracker: tracker.go_back(step))
 
     def log(self, points: Sequence[MetricPoint]) -> None:
@@ -159,6 +156,18 @@ class Trackers:
         self._each(lambda tracker: tracker.close())
         self._open = {}
 
+    def _make(self, name: TrackerName) -> None:
+        assert self._open is not None
+        made: dict[TrackerName, Callable[..., Tracker]] = {
+            "tensorboard": _TensorBoard,
+            "mlflow": _MLflow,
+            "wandb": _WandB,
+        }
+        try:
+            self._open[name] = made[name](self._folder, self._settings)
+        except ImportError as error:
+            self._say_failed(name, error)
+
     def _remember(self, points: Sequence[MetricPoint]) -> None:
         self._start |= {_name(point): point.value for point in points if point.step == 0 and point.side in _WITH_START}
 
@@ -169,10 +178,13 @@ class Trackers:
             except tracker.failures as error:
                 assert self._open is not None
                 del self._open[name]
-                self._say(
-                    f"{name} failed ({type(error).__name__}: {error}); training goes on without it, "
-                    f"and all curves are in {self._folder / 'metrics.jsonl'}"
-                )
+                self._say_failed(name, error)
+
+    def _say_failed(self, name: TrackerName, error: Exception) -> None:
+        self._say(
+            f"{name} failed ({type(error).__name__}: {error}); training goes on without it, "
+            f"and all curves are in {self._folder / 'metrics.jsonl'}"
+        )
 
 
 def _name(point: MetricPoint) -> str:
