@@ -18,6 +18,7 @@ from cosytune.training.gradients import Gradients, precision
 from cosytune.training.lora import has_lora, merge_lora, plain_copy, write_adapter
 from cosytune.training.means import Sums, add_update, mean_values
 from cosytune.training.movement import Movement
+from cosytune.training.pace import Pace
 from cosytune.training.processes import any_of, average_buffers, gather, leads, rank, share, size, wait
 from cosytune.training.rehearsal import is_rehearsal, mixed, rehearsed_before
 from cosytune.training.results import MetricPoint, PartResult
@@ -122,6 +123,7 @@ class _Loop:
         self.average = WeightAverage(task.network, settings.average)
         self.selection = Selection(settings.keep_best, settings.patience)
         self.progress = Progress()
+        self.pace = Pace()
 
     @property
     def ended(self) -> bool:
@@ -141,11 +143,13 @@ class _Loop:
     def run_on(self, watch: Watch | None, stop: StopRequest) -> None:
         """Update after update until the last one, or until a rollback changes which batch is next."""
         progress = self.progress
-        for ids in self._batches():
-            self.update(ids)
+        for ids in self.pace.fed(self._batches()):
+            with self.pace.update():
+                self.update(ids)
             if progress.skips_in_a_row >= SKIPS_BEFORE_ROLLBACK:
                 self._roll_back()
                 return
+            self._record_speed()
             self.between_updates()
             if watch is not None:
                 watch(progress.step)
@@ -208,11 +212,21 @@ class _Loop:
         self.optimizer.zero_grad(set_to_none=True)
         progress.step += 1
         progress.audio_seconds += report.audio_seconds
-        if progress.step % LOG_EVERY == 0 or progress.step == settings.steps:
+        self.pace.learned(report.audio_seconds)
+        if self._at_a_point:
             for side, sums in progress.sums.items():
                 self._record(side, mean_values(sums))
             self._record("train", {"learning_rate": rate})
             progress.sums = {}
+
+    @property
+    def _at_a_point(self) -> bool:
+        """Whether the training curves have a point here."""
+        return self.progress.step % LOG_EVERY == 0 or self.progress.step == self.settings.steps
+
+    def _record_speed(self) -> None:
+        if self._at_a_point and (speed := self.pace.take(self.progress.step)) is not None:
+            self.run.record_speed(self.task.part, speed)
 
     def between_updates(self) -> None:
         """Validate, listen and save where the settings ask for it."""

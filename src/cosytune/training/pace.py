@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from cosytune.training.results import Speed
 
 __all__ = ["Pace"]
+
+T = TypeVar("T")
 
 
 class Pace:
@@ -21,6 +24,18 @@ class Pace:
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
         self._updates, self._seconds, self._waited, self._audio = 0, 0.0, 0.0, 0.0
+
+    def fed(self, batches: Iterator[T]) -> Iterator[T]:
+        """What comes of `batches`; waiting for it is waiting for data."""
+        while True:
+            begun = self._clock()
+            batch = next(batches, None)
+            took = self._clock() - begun
+            self._seconds += took
+            self._waited += took
+            if batch is None:
+                return
+            yield batch
 
     @contextmanager
     def update(self) -> Iterator[None]:
@@ -41,7 +56,7 @@ class Pace:
         finally:
             self._waited += self._clock() - begun
 
-    def heard(self, audio_seconds: float) -> None:
+    def learned(self, audio_seconds: float) -> None:
         """So much speech was learned from."""
         self._audio += audio_seconds
 
