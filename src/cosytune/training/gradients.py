@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from cosytune.errors import TrainingError
+from cosytune.training.pace import Pace
 from cosytune.training.pieces import can_be_cut, is_out_of_memory, pieces_of
 from cosytune.training.processes import add_gradients, add_reports, any_of, largest_of, rank, size
 from cosytune.training.settings import LoopSettings
@@ -29,15 +30,18 @@ class Gradients:
         task: network, clips and loss.
         settings: of the part.
         trained: weights that move.
+        pace: is told what time goes into getting data.
         shard: whether the network is split over the processes, which then add up gradients in their backward passes.
 
     Attributes:
         pieces: in which a batch is worked through; memory that is too small doubles their number.
     """
 
-    def __init__(self, task: Task, settings: LoopSettings, trained: Sequence[nn.Parameter], *, shard: bool) -> None:
+    def __init__(
+        self, task: Task, settings: LoopSettings, trained: Sequence[nn.Parameter], pace: Pace, *, shard: bool
+    ) -> None:
         self.pieces = settings.accumulate
-        self._task, self._settings, self._shard = task, settings, shard
+        self._task, self._settings, self._shard, self._pace = task, settings, shard, pace
         self._trained = list(trained)
         self._device = self._trained[0].device
 
@@ -91,8 +95,10 @@ class Gradients:
             # Weights are gathered by all processes together: one with fewer clips works once more, for nothing.
             pieces += [pieces[-1]] * (largest_of(own) - own)
         for number, piece in enumerate(pieces):
+            with self._pace.waiting():
+                batch = self._task.batch(piece, draws)
             with precision(settings, self._device):
-                report = self._task.loss(piece, draws)
+                report = self._task.loss(batch, draws)
             (report.loss * (report.count if number < own else 0)).backward()
             reports.append(replace(report, loss=report.loss.detach()))
         return sum_reports(reports[:own])

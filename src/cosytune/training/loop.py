@@ -116,14 +116,14 @@ class _Loop:
         groups = self.movement.groups(task.head)
         self.trained = [parameter for group in groups for parameter in group["params"]]
         self.device = self.trained[0].device
-        self.gradients = Gradients(task, settings, self.trained, shard=shard)
+        self.pace = Pace()
+        self.gradients = Gradients(task, settings, self.trained, self.pace, shard=shard)
         self.optimizer = torch.optim.AdamW(
             groups, lr=settings.learning_rate, betas=task.betas, weight_decay=settings.weight_decay
         )
         self.average = WeightAverage(task.network, settings.average)
         self.selection = Selection(settings.keep_best, settings.patience)
         self.progress = Progress()
-        self.pace = Pace()
 
     @property
     def ended(self) -> bool:

@@ -71,10 +71,14 @@ class VocoderTask(Task):
         """All training clips, each as long as the crop that is taken of it."""
         return [replace(clip, seconds=self._settings.crop_seconds) for clip in self._train]
 
-    def loss(self, ids: list[str], draws: Draws) -> LossReport:
-        """Sum of all terms; in the last `adversarial_steps` updates the discriminators learn first."""
+    def batch(self, ids: list[str], draws: Draws) -> tuple[Tensor, Tensor, list[torch.Generator]]:
+        """Crops, their F0, and what their excitation is drawn from."""
         generators = [draws.of(clip_id) for clip_id in ids]
-        waves, f0 = self.crops(ids, generators)
+        return *self.crops(ids, generators), generators
+
+    def loss(self, batch: tuple[Tensor, Tensor, list[torch.Generator]], draws: Draws) -> LossReport:
+        """Sum of all terms; in the last `adversarial_steps` updates the discriminators learn first."""
+        waves, f0, generators = batch
         features = self._features(waves)
         predicted = self.network.predict_f0(features)
         # The excitation follows the measured F0, so that the filter does not have to wait for the predictor.
