@@ -6,11 +6,13 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cosytune.errors import TrainingError
 
-__all__ = ["MetricPoint", "PartResult", "StageResult", "read_metrics", "read_record"]
+__all__ = ["MetricPoint", "PartResult", "Speed", "StageResult", "read_metrics", "read_record", "read_speeds"]
+
+Record = TypeVar("Record")
 
 
 @dataclass(frozen=True)
@@ -148,15 +150,26 @@ def read_metrics(path: Path) -> Iterator[MetricPoint]:
     Raises:
         TrainingError: a line that is not the last one is damaged.
     """
+    return _records(path, MetricPoint, "delete the run folder and train again")
+
+
+def read_speeds(path: Path) -> Iterator[Speed]:
+    """How fast a run was, in the order it was written; steps that were done twice after a crash are there twice.
+
+    Raises:
+        TrainingError: a line that is not the last one is damaged.
+    """
+    return _records(path, Speed, "delete that file, nothing depends on it")
+
+
+def _records(path: Path, kind: type[Record], advice: str) -> Iterator[Record]:
     lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
     for number, line in enumerate(lines, start=1):
         if not line:
             continue
         try:
-            yield MetricPoint(**json.loads(line))
+            yield kind(**json.loads(line))
         except (json.JSONDecodeError, TypeError) as error:
             if number == len(lines):
                 return
-            raise TrainingError(
-                f"line {number} of {path} is not a metric ({error}); delete the run folder and train again"
-            ) from error
+            raise TrainingError(f"line {number} of {path} is not a metric ({error}); {advice}") from error
