@@ -38,7 +38,7 @@ from cosytune.training.speech_tokenizer import SpeechTokenizerTask
 from cosytune.training.task import Draws, Task
 from cosytune.training.vocoder import VocoderTask
 from cosytune.training.waves import Waves
-from tests.unit.toy import SILENT, TOY, outcome, same, toy_job, toy_parts, toy_pitch, toy_settings, train_toy
+from tests.unit.toy import SILENT, TOY, loss_of, outcome, same, toy_job, toy_parts, toy_pitch, toy_settings, train_toy
 
 CPU = torch.device("cpu")
 
@@ -139,7 +139,7 @@ def test_one_batch_is_learned_by_heart(part: PartName, toy_model: Path, toy_corp
             module.p = 0.0
     losses = []
     for _ in range(steps):
-        report = task.loss(ids, Draws(0, 0))
+        report = loss_of(task, ids, Draws(0, 0))
         optimizer.zero_grad()
         report.loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
@@ -359,7 +359,7 @@ def test_untranscribed_utterances_are_learned_with_an_empty_text(toy_model: Path
     assert len(silent) > 1 and all(clip.text is None for clip in task.clips() if clip.id in silent)
     batch = task._batch([task._item(group) for group in task._groups(silent, Draws(0, 0))])
     assert batch.text_lengths.tolist() == [0] * len(silent)
-    report = task.loss(silent, Draws(0, 0))
+    report = loss_of(task, silent, Draws(0, 0))
     report.loss.backward()
     assert math.isfinite(report.loss.item())
     assert all(p.grad is None or torch.isfinite(p.grad).all() for p in task.network.parameters())
@@ -412,14 +412,14 @@ def test_a_table_of_codes_is_started_from_data_and_looked_after(tmp_path: Path) 
     task.network.train()
     table = task.network.quantiser.codebook
     before = table.detach().clone()
-    task.loss(["v"], Draws(0, 0))
+    loss_of(task, ["v"], Draws(0, 0))
     assert not torch.isclose(table, before).all(dim=1).any()
     moved = table.detach().clone()
-    task.loss(["v"], Draws(0, 1))
+    loss_of(task, ["v"], Draws(0, 1))
     assert torch.equal(table, moved)
     task.network.quantiser.usage.fill_(1.0)
     task.network.quantiser.usage[3] = 0.0
-    task.loss(["v"], Draws(0, 100))
+    loss_of(task, ["v"], Draws(0, 100))
     assert (table != moved).any(dim=1).nonzero().flatten().tolist() == [3]
 
 
@@ -453,7 +453,7 @@ def test_a_speaker_encoder_needs_speakers() -> None:
 
 def test_a_clip_alone_can_be_learned_from(tmp_path: Path) -> None:
     clips = [utterance(name, ramp(tmp_path / f"{name}.wav", 16_000), name) for name in "ab"]
-    report = speaker_task(clips, clips).loss(["a"], Draws(0, 0))
+    report = loss_of(speaker_task(clips, clips), ["a"], Draws(0, 0))
     assert math.isfinite(report.loss.item())
     assert report.audio_seconds == 1.0
 

@@ -30,6 +30,7 @@ from cosytune.training.jobs import PartJob, Reporter, default_workers, run_jobs,
 from cosytune.training.processes import joined
 from cosytune.training.rehearsal import rehearsal_languages, speak_rehearsal
 from cosytune.training.results import PartResult, StageResult, read_record
+from cosytune.training.run import RunOptions
 from cosytune.training.selection import Listener
 from cosytune.training.settings import PARTS, LoopSettings, PartName, StageName
 from cosytune.training.strategies import Situation, StrategyName, check_range, default_strategy, resolve
@@ -65,6 +66,7 @@ class StagePlan:
         rehearsal_languages: in which it does; none: those its vocabulary was made for.
         force: allow rates and budgets that nothing measured supports.
         shard: split the weights of LM and flow over the processes of a launcher.
+        options: what the runs do beside learning; a killed run may go on with others.
     """
 
     stage: StageName
@@ -82,6 +84,7 @@ class StagePlan:
     rehearsal: Path | None = None
     rehearsal_languages: tuple[str, ...] = ()
     shard: bool = False
+    options: RunOptions = field(default_factory=RunOptions)
 
     @property
     def run_folder(self) -> Path:
@@ -305,6 +308,7 @@ def _jobs(
             plan.listener,
             rehearsal.path if rehearsal is not None and settings[part].replay else None,
             plan.shard,
+            plan.options,
         )
         for part in parts
     ]
