@@ -90,6 +90,7 @@ def test_the_anchor_pulls_to_the_start() -> None:
     network = Network()
     start = {name: p.detach().clone() for name, p in network.named_parameters()}
     movement = Movement(network, settings(anchor="l2sp", anchor_weight=10.0, freeze=("embedding",), layer_decay=0.5))
+    movement.remember_start()
     with torch.no_grad():
         for parameter in network.parameters():
             parameter += 1.0
@@ -103,6 +104,7 @@ def test_the_anchor_pulls_to_the_start() -> None:
 def test_without_an_anchor_nothing_pulls_and_nothing_is_kept() -> None:
     network = Network()
     movement = Movement(network, settings())
+    movement.remember_start()
     before = copy.deepcopy(network.state_dict())
     with torch.no_grad():
         network.head.bias += 1.0

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ __all__ = [
     "SETTINGS",
     "STRATEGY",
     "WORKERS",
+    "by_all_processes",
     "named_folder",
     "named_strategy",
     "run",
@@ -62,6 +64,20 @@ LISTEN = typer.Option(
     help="Validation sentences that checkpoints speak; the one that sounds best is kept. 0: the last one is kept.",
 )
 JSON = typer.Option(False, "--json", help="Print the result as JSON.")
+
+
+def by_all_processes(command: Callable[..., None]) -> Callable[..., None]:
+    """A verb that trains, as the processes of a launcher (torchrun, accelerate launch) run it: one leads, all train."""
+
+    @wraps(command)
+    def verb(*arguments: Any, **options: Any) -> None:
+        from cosytune.training.jobs import following
+
+        with following() as leads:
+            if leads:
+                command(*arguments, **options)
+
+    return verb
 
 
 def split_parts(text: str | None, stage: StageName) -> tuple[PartName, ...]:

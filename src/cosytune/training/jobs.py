@@ -5,7 +5,8 @@ from __future__ import annotations
 import concurrent.futures
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -14,6 +15,7 @@ import torch
 
 from cosytune.data.engine import end_with_parent
 from cosytune.errors import CosytuneError, StoppedError, TrainingError
+from cosytune.training import processes
 from cosytune.training.results import PartResult, read_metrics
 from cosytune.training.selection import Listener
 from cosytune.training.settings import LoopSettings, PartName, StageName
@@ -22,7 +24,16 @@ from cosytune.training.stopping import StopRequest, stop_request
 if TYPE_CHECKING:
     from cosytune.training.loop import Watch
 
-__all__ = ["PartJob", "Reporter", "default_workers", "end_with_parent", "run_job", "run_jobs", "threads_for"]
+__all__ = [
+    "PartJob",
+    "Reporter",
+    "default_workers",
+    "end_with_parent",
+    "following",
+    "run_job",
+    "run_jobs",
+    "threads_for",
+]
 
 
 SECONDS_TO_SAVE = 120.0
@@ -60,6 +71,7 @@ class PartJob:
         threads: processor threads; part of the job because sums depend on it.
         listener: who hears checkpoints; None: the last one is kept.
         rehearsal: prepared corpus that updates of `replay` are made from.
+        shard: split weights and optimizer over the processes (LM and flow).
     """
 
     label: str
@@ -72,6 +84,7 @@ class PartJob:
     threads: int
     listener: Listener | None = None
     rehearsal: Path | None = None
+    shard: bool = False
 
 
 def run_job(job: PartJob, watch: Watch | None = None) -> PartResult:
@@ -102,6 +115,7 @@ def run_jobs(jobs: Sequence[PartJob], workers: int, reporter: Reporter) -> list[
     if workers == 1:
         results = []
         for job in jobs:
+            processes.share(job)  # whoever follows (`following`) trains along
             results.append(run_job(job, _mover(reporter, job)))
             reporter.move(job.label, job.settings.steps)
         return results
@@ -127,6 +141,23 @@ def run_jobs(jobs: Sequence[PartJob], workers: int, reporter: Reporter) -> list[
                     "the same command goes on from the last checkpoints, with --workers 1 it needs less memory"
                 ) from error
             raise
+
+
+@contextmanager
+def following() -> Iterator[bool]:
+    """What a command does that trains: True in the process that leads, and in a process alone.
+
+    The processes that a launcher started beside it are given False after they have trained along, job by job, until
+    the leading one has left its block. Only the leading one reads what the user asked for, prepares and writes.
+    """
+    if not processes.leads():
+        while (job := processes.share(None)) is not None:
+            run_job(job)
+        yield False
+        return
+    yield True
+    # Not after an error: the launcher ends the others when this process fails.
+    processes.share(None)
 
 
 def _run_in_child(job: PartJob) -> PartResult:
@@ -171,10 +202,10 @@ def _last_step(path: Path) -> int:
 
 
 def default_workers() -> int:
-    """Parts trained at a time: two on processors with two cores or more, one beside a GPU."""
-    return 1 if torch.cuda.is_available() else min(2, os.cpu_count() or 1)
+    """Parts trained at a time: two on processors with two cores or more; one on a GPU or by several processes."""
+    return 1 if processes.launched() or torch.cuda.is_available() else min(2, os.cpu_count() or 1)
 
 
 def threads_for(workers: int) -> int:
     """Threads of each job so that the jobs share the cores."""
-    return max(1, (os.cpu_count() or 1) // workers)
+    return max(1, (os.cpu_count() or 1) // (workers * processes.local_size()))

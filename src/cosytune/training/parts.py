@@ -12,10 +12,12 @@ from cosytune.data.manifest import Utterance
 from cosytune.errors import DataError
 from cosytune.models.folder import Model, read_model
 from cosytune.text.tokenizers import load_tokenizer
+from cosytune.training import processes
 from cosytune.training.flow import FlowTask
 from cosytune.training.jobs import PartJob
 from cosytune.training.lm import LMTask
 from cosytune.training.loop import Watch, train
+from cosytune.training.pieces import can_be_cut
 from cosytune.training.rehearsal import RehearsedFeatures, rehearsal_clips
 from cosytune.training.results import PartResult
 from cosytune.training.run import PartRun
@@ -33,15 +35,20 @@ def train_part(job: PartJob, watch: Watch | None = None) -> PartResult:
     Raises:
         CosytuneError: the corpus, the model or the numbers do not allow it.
     """
-    run = PartRun(job.folder, {"part": job.part, "stage": job.stage, **job.settings.model_dump()})
-    if (done := run.finished()) is not None:
+    run = PartRun(
+        job.folder, {"part": job.part, "stage": job.stage, **job.settings.model_dump()}, writes=processes.leads()
+    )
+    if (done := processes.share(run.finished())) is not None:
         return done
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = processes.device()
     model = read_model(job.model)
     corpus = Corpus(job.corpus)
     train_side, validation_side = corpus.utterances("train"), corpus.utterances("validation")
     _check_sides(corpus, train_side, validation_side, "clips")
-    return train(_task(job, model, corpus, train_side, validation_side, device), job.settings, run, watch, job.listener)
+    task = _task(job, model, corpus, train_side, validation_side, device)
+    # The other parts have heads, adversaries or statistics of whole batches, and fit on any device.
+    shard = job.shard and can_be_cut(job.part)
+    return train(task, job.settings, run, watch, job.listener, shard)
 
 
 def _task(

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from cosytune.errors import TrainingError
 from cosytune.files import write_bytes, write_json, write_text
 from cosytune.training.results import MetricPoint, PartResult, read_record
+from cosytune.training.sharding import like, whole
 
 __all__ = ["PartRun", "load_moving", "moving_state"]
 
@@ -26,7 +27,11 @@ KEEP_CHECKPOINTS = 2
 
 
 def moving_state(modules: nn.Module) -> dict[str, Tensor]:
-    """What training changes: weights that are not frozen, and buffers. Frozen weights are in the start."""
+    """What training changes, whole: weights that are not frozen, and buffers. Frozen weights are in the start."""
+    return whole(_moving(modules))
+
+
+def _moving(modules: nn.Module) -> dict[str, Tensor]:
     frozen = {name for name, parameter in modules.named_parameters() if not parameter.requires_grad}
     return {name: value for name, value in modules.state_dict().items() if name not in frozen}
 
@@ -37,13 +42,13 @@ def load_moving(modules: nn.Module, state: dict[str, Tensor], folder: Path) -> N
     Raises:
         TrainingError: the state belongs to other modules.
     """
-    expected = moving_state(modules)
+    expected = _moving(modules)
     if expected.keys() != state.keys() or any(expected[name].shape != state[name].shape for name in expected):
         raise TrainingError(
             f"the checkpoint in {folder} holds other weights than this run trains (the start or this program changed); "
             "delete the run folder to start over"
         )
-    modules.load_state_dict(state, strict=False)
+    modules.load_state_dict({name: like(value, expected[name]) for name, value in state.items()}, strict=False)
 
 
 class PartRun:
@@ -53,15 +58,22 @@ class PartRun:
     `result.json` is written last: a folder that has it is finished and is never trained again.
     """
 
-    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, settings: dict[str, Any], *, writes: bool = True) -> None:
         """Open or create the folder.
+
+        Args:
+            folder: of one part's training.
+            settings: what decides the result; kept, and compared with what is there.
+            writes: False in processes that train along and leave all writing to the leading one.
 
         Raises:
             TrainingError: the folder holds a run with other settings.
         """
         settings = json.loads(json.dumps(settings))  # as a file gives them back: tuples are lists
-        self.folder = folder
+        self.folder, self._writes = folder, writes
         self.metrics_path = folder / "metrics.jsonl"
+        if not writes:
+            return
         folder.mkdir(parents=True, exist_ok=True)
         settings_path = folder / "settings.json"
         if settings_path.exists():
@@ -77,6 +89,8 @@ class PartRun:
 
     def record(self, points: Iterable[MetricPoint]) -> None:
         """Append values to the curves; what is not finite leaves a gap (the result lists skipped updates)."""
+        if not self._writes:
+            return
         with self.metrics_path.open("a", encoding="utf-8") as out:
             for point in points:
                 if math.isfinite(point.value):
@@ -84,6 +98,8 @@ class PartRun:
 
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Write a checkpoint of `step` beside its checksum and drop all but the newest two."""
+        if not self._writes:
+            return
         length = self.metrics_path.stat().st_size if self.metrics_path.exists() else 0
         buffer = io.BytesIO()
         torch.save({**state, "metrics_bytes": length}, buffer)
@@ -107,14 +123,16 @@ class PartRun:
             data = path.read_bytes()
             if not checksum.exists() or checksum.read_text(encoding="utf-8") != hashlib.sha256(data).hexdigest():
                 continue
-            try:
-                state = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
-            except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
-                raise TrainingError(f"{path} cannot be read as a checkpoint ({error}); delete it to go on") from error
+            state = _read_state(path, data)
             self._cut_metrics(state.pop("metrics_bytes", 0))
             return state
         self._cut_metrics(0)
         return None
+
+    def read(self, step: int) -> dict[str, Any]:
+        """The state in the checkpoint of `step`, which another process has found to be whole."""
+        path = self._checkpoint(step)
+        return _read_state(path, path.read_bytes())
 
     def keep(self, step: int, weights: dict[str, Tensor]) -> None:
         """Write the weights of a checkpoint that may be chosen."""
@@ -124,6 +142,8 @@ class PartRun:
 
     def keep_only(self, steps: Collection[int]) -> None:
         """Drop the kept weights of all other steps."""
+        if not self._writes:
+            return
         for path in (self.folder / "best").glob("step-*.pt"):
             if int(path.stem.removeprefix("step-")) not in steps:
                 path.unlink()
@@ -165,3 +185,10 @@ class PartRun:
         """Forget what was written into the curves after a checkpoint: it will be written again."""
         if self.metrics_path.exists():
             os.truncate(self.metrics_path, min(length, self.metrics_path.stat().st_size))
+
+
+def _read_state(path: Path, data: bytes) -> dict[str, Any]:
+    try:
+        return torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
+        raise TrainingError(f"{path} cannot be read as a checkpoint ({error}); delete it to go on") from error

@@ -27,6 +27,7 @@ from cosytune.text.tokenizers import SmallTokenizer, load_tokenizer
 from cosytune.training.clips import spoken_text
 from cosytune.training.features import corpus_features
 from cosytune.training.jobs import PartJob, Reporter, default_workers, run_jobs, threads_for
+from cosytune.training.processes import launched
 from cosytune.training.rehearsal import rehearsal_languages, speak_rehearsal
 from cosytune.training.results import PartResult, StageResult, read_record
 from cosytune.training.selection import Listener
@@ -63,6 +64,7 @@ class StagePlan:
         rehearsal: prepared corpus to rehearse; None: what is to be rehearsed, the start speaks itself.
         rehearsal_languages: in which it does; none: those its vocabulary was made for.
         force: allow rates and budgets that nothing measured supports.
+        shard: split the weights of LM and flow over the processes of a launcher.
     """
 
     stage: StageName
@@ -79,6 +81,7 @@ class StagePlan:
     listener: Listener | None = None
     rehearsal: Path | None = None
     rehearsal_languages: tuple[str, ...] = ()
+    shard: bool = False
 
     @property
     def run_folder(self) -> Path:
@@ -161,6 +164,11 @@ def resolve_settings(plan: StagePlan, start: Model, corpus: Corpus, reporter: Re
         InputError: no parts, parts that this stage does not train, settings that do not fit or are far outside their
             known range.
     """
+    if plan.shard and not launched():
+        raise InputError(
+            "--shard splits the weights over several processes, and this one is alone; start it with a launcher "
+            "(torchrun --nproc-per-node 2 --no-python cosytune ...), or leave --shard out"
+        )
     if not plan.parts:
         raise InputError(f"stage {plan.stage} was given no parts; parts are {', '.join(DEFAULT_PARTS[plan.stage])}")
     if unknown := [part for part in plan.overrides if part not in plan.parts]:
@@ -271,7 +279,7 @@ def _phases(parts: Sequence[PartName]) -> list[list[PartName]]:
 
 
 def _workers(plan: StagePlan, parts: Sequence[PartName]) -> int:
-    return max(1, min(plan.workers, len(parts)))
+    return 1 if launched() else max(1, min(plan.workers, len(parts)))
 
 
 def _jobs(
@@ -295,6 +303,7 @@ def _jobs(
             threads,
             plan.listener,
             rehearsal.path if rehearsal is not None and settings[part].replay else None,
+            plan.shard,
         )
         for part in parts
     ]

@@ -27,6 +27,7 @@ from cosytune.models.vocoder.loss import (
     relativistic_loss,
 )
 from cosytune.training.clips import spread
+from cosytune.training.processes import add_gradients, size
 from cosytune.training.settings import LoopSettings
 from cosytune.training.task import LossReport, Task
 from cosytune.training.waves import Waves
@@ -175,6 +176,11 @@ class _Adversary:
             terms.append(relativistic_loss(of_real.scores, of_made.scores))
         self.optimizer.zero_grad(set_to_none=True)
         torch.stack(terms).sum().backward()
+        parameters = list(self.judges.parameters())
+        add_gradients(parameters)
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.grad /= size()
         norm = nn.utils.clip_grad_norm_(self.judges.parameters(), self.clip_norm)
         if math.isfinite(norm.item()):
             self.optimizer.step()

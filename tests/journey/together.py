@@ -1,0 +1,103 @@
+"""What the processes of a launcher do in tests: `torchrun --nproc-per-node 2 together.py MODEL CORPUS FOLDER`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from cosytune.data.corpus import Corpus
+from cosytune.data.manifest import Utterance
+from cosytune.errors import TrainingError
+from cosytune.training import processes
+from cosytune.training.jobs import run_job
+from cosytune.training.loop import train
+from cosytune.training.run import PartRun
+from cosytune.training.settings import PARTS, LoopSettings
+from cosytune.training.task import Draws, LossReport, Task
+from tests.unit.toy import toy_job
+
+CLIPS = [Utterance(f"c{index}", "none.wav", "x", "s", "en", seconds=1.0) for index in range(16)]
+
+
+class Uneven(Task):
+    """A line to be fitted, with a fault in the second process only: memory that is short, or a clip that is no number.
+
+    Args:
+        short: the second process has memory for so many clips at a time.
+        poison: the update in which its clips are not numbers.
+    """
+
+    part = "lm"
+    baseline_name = "zero"
+
+    def __init__(self, short: int = 99, poison: int = -1) -> None:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.network = nn.Linear(1, 1)
+        self.short, self.poison = short, poison
+
+    def clips(self) -> list[Utterance]:
+        return CLIPS
+
+    def loss(self, ids: list[str], draws: Draws) -> LossReport:
+        x = torch.tensor([[float(clip_id[1:])] for clip_id in ids])
+        if processes.rank() == 1:
+            if len(ids) > self.short:
+                raise torch.OutOfMemoryError("none left")
+            if draws.step == self.poison:
+                x = x * float("nan")
+        loss = (self.network(x) - 2 * x).square().mean()
+        return LossReport(loss, {"first": x[0, 0]}, float(len(ids)), len(ids))
+
+    def validate(self) -> dict[str, float]:
+        return {"weight": float(self.network.weight.detach())}
+
+    def baseline(self) -> dict[str, float]:
+        return {"weight": 0.0}
+
+
+def fit(folder: Path, task: Uneven) -> dict[str, Any]:
+    settings = LoopSettings(steps=8, batch_seconds=8, learning_rate=0.01, checkpoint_every=2, validate_every=2)
+    run = PartRun(folder, settings.model_dump(), writes=processes.leads())
+    try:
+        result = train(task, settings, run)
+    except TrainingError as error:
+        return {"error": str(error)}
+    return {"end": result.end, "skipped": result.skipped, "seconds": result.audio_seconds}
+
+
+def fingerprint(module: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(name.encode() + value.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def main() -> None:
+    model, corpus, folder = (Path(place) for place in sys.argv[1:4])
+    found: dict[str, Any] = {}
+    for part in PARTS:
+        changes = {"adversarial_steps": 2} if part == "vocoder" else {}
+        job = toy_job(part, model, Corpus(corpus), folder / part, steps=8, **changes)
+        result = run_job(job)
+        found[part] = {"result": len(set(processes.gather([repr(result)])))}
+    for part in ("lm", "flow"):
+        job = toy_job(part, model, Corpus(corpus), folder / f"{part}-split", steps=8)
+        run_job(replace(job, shard=processes.launched()))
+    cases = {"plain": Uneven(), "short": Uneven(short=1), "poisoned": Uneven(poison=3), "none": Uneven(short=0)}
+    for name, task in cases.items():
+        found[name] = fit(folder / name, task)
+        found[name]["alike"] = len(set(processes.gather([fingerprint(task.network)]))) == 1
+    if processes.leads():
+        (folder / "found.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
