@@ -19,6 +19,7 @@ __all__ = [
     "PartName",
     "StageName",
     "default_settings",
+    "is_large",
     "learning_rate",
     "override",
     "read_overrides",
@@ -69,7 +70,7 @@ class LoopSettings(BaseModel):
         patience: scores in a row without a new best that end the run; 0: none do.
         obey_stops: whether a stop (patience, an alarm) ends the run, or is only recorded, as comparisons need it.
         validate_every, checkpoint_every: updates between validations and between checkpoints.
-        precision: "float32", or "bfloat16" for autocast.
+        precision: "float32", or "bfloat16" for autocast; a run without one gets `precision.default_precision`.
         seed: of data order, crops, dropout and noise.
     """
 
@@ -182,6 +183,11 @@ SMALL_VOCODER = 5_000_000
 """The released vocoder has 21 million weights."""
 
 
+def is_large(part: PartName, parameters: int) -> bool:
+    """Whether a part of so many weights is of a released size."""
+    return parameters > (SMALL_VOCODER if part == "vocoder" else SMALL_PARAMETERS)
+
+
 def default_settings(stage: StageName, part: PartName, parameters: int) -> LoopSettings:
     """Loop settings for one part of `parameters` weights.
 
@@ -192,7 +198,7 @@ def default_settings(stage: StageName, part: PartName, parameters: int) -> LoopS
         allowed = ", ".join(p for s, p in _SMALL if s == stage)
         raise InputError(f"stage {stage} does not train the {part}; it trains {allowed}")
     values = dict(_SMALL[stage, part])
-    if parameters > (SMALL_VOCODER if part == "vocoder" else SMALL_PARAMETERS):
+    if is_large(part, parameters):
         values["learning_rate"] = _LARGE_VOCODER_RATE if part == "vocoder" else _LARGE_RATES[stage]
         values["prior_weight"] = 0.0
     return LoopSettings(**values)
