@@ -59,6 +59,7 @@ def train(
     watch: Watch | None = None,
     listener: Listener | None = None,
     shard: bool = False,
+    batches: Sequence[list[str]] | None = None,
 ) -> PartResult:
     """Train `task` for `settings.steps` updates; continue where an earlier, killed run of the same folder stopped.
 
@@ -74,6 +75,7 @@ def train(
         watch: told the number of updates done, after each.
         listener: hears the start, and a checkpoint every `score_every` updates and at the end; the best heard is kept.
         shard: split weights and optimizer over the processes that train together; no result depends on it.
+        batches: ids of each update's clips, where somebody tries out an update and not the sampler chooses.
 
     Raises:
         TrainingError: the numbers stayed non-finite after three such returns, one clip alone needs too much memory, or
@@ -82,7 +84,7 @@ def train(
     """
     if (done := share(run.finished())) is not None:
         return done
-    loop = _Loop(task, settings, run, listener, shard)
+    loop = _Loop(task, settings, run, listener, shard, batches)
     loop.begin()
     with stop_request() as stop:
         while not loop.ended:
@@ -94,9 +96,16 @@ class _Loop:
     """The moving parts of one run: modules, optimizer, average and progress."""
 
     def __init__(
-        self, task: Task, settings: LoopSettings, run: PartRun, listener: Listener | None, shard: bool
+        self,
+        task: Task,
+        settings: LoopSettings,
+        run: PartRun,
+        listener: Listener | None,
+        shard: bool,
+        batches: Sequence[list[str]] | None,
     ) -> None:
         self.task, self.settings, self.run, self.listener = task, settings, run, listener
+        self.chosen = batches
         self.movement = Movement(task.network, settings)
         self.sharding = Sharding(task.network) if shard else None
         self.movement.remember_start()
@@ -150,6 +159,8 @@ class _Loop:
     def _batches(self) -> Iterator[list[str]]:
         """Ids of each update's clips from the present step on, those of the rehearsal at its share of the updates."""
         settings, step = self.settings, self.progress.step
+        if self.chosen is not None:
+            return iter(self.chosen[step:])
 
         def clips_of(clips: Sequence[Utterance], begun: int) -> Iterator[list[str]]:
             return endless(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -26,7 +27,9 @@ from cosytune.training.speech_tokenizer import SpeechTokenizerTask
 from cosytune.training.task import Task
 from cosytune.training.vocoder import VocoderTask
 
-__all__ = ["train_part"]
+__all__ = ["check_sides", "task_of", "train_part"]
+
+_FROM_FEATURES = ("lm", "flow")
 
 
 def train_part(job: PartJob, watch: Watch | None = None) -> PartResult:
@@ -44,7 +47,7 @@ def train_part(job: PartJob, watch: Watch | None = None) -> PartResult:
     model = read_model(job.model)
     corpus = Corpus(job.corpus)
     train_side, validation_side = corpus.utterances("train"), corpus.utterances("validation")
-    _check_sides(corpus, train_side, validation_side, "clips")
+    check_sides(corpus, train_side, validation_side, "clips")
     task = _task(job, model, corpus, train_side, validation_side, device)
     # The other parts have heads, adversaries or statistics of whole batches, and fit on any device.
     shard = job.shard and can_be_cut(job.part)
@@ -59,26 +62,42 @@ def _task(
     validation_side: tuple[Utterance, ...],
     device: torch.device,
 ) -> Task:
-    if job.part == "vocoder":
-        return VocoderTask(model, train_side, validation_side, job.settings, device)
-    if job.part == "speaker_encoder":
-        return SpeakerEncoderTask(model, train_side, validation_side, job.settings, device)
-    tokenizer = load_tokenizer(model.tokenizer.kind, model.tokenizer.data)
-    if job.part == "speech_tokenizer":
-        return SpeechTokenizerTask(model, train_side, validation_side, tokenizer, job.settings, device)
+    if job.part not in _FROM_FEATURES:
+        return task_of(job, model, train_side, validation_side, device)
     identity = model.extractor_hash()
     features = FeatureStore(corpus.features_folder(identity), extractors=identity)
     # Clips that could not be analysed are accounted for in the store's ledger.
     train_side = tuple(clip for clip in train_side if clip.id in features)
     validation_side = tuple(clip for clip in validation_side if clip.id in features)
-    _check_sides(corpus, train_side, validation_side, "clips with features")
+    check_sides(corpus, train_side, validation_side, "clips with features")
     known: FeatureStore | RehearsedFeatures = features
     old: tuple[Utterance, ...] = ()
     if job.settings.replay:
         known, old = _rehearsed(job, model, features)
-    if job.part == "lm":
-        return LMTask(model, train_side, validation_side, known, tokenizer, job.stage, job.settings, device, old)
-    return FlowTask(model, train_side, validation_side, known, job.stage, job.settings, device, old)
+    return task_of(job, model, train_side, validation_side, device, known, old)
+
+
+def task_of(
+    job: PartJob,
+    model: Model,
+    train_side: Sequence[Utterance],
+    validation_side: Sequence[Utterance],
+    device: torch.device,
+    features: Any = None,
+    rehearsal: Sequence[Utterance] = (),
+) -> Task:
+    """The task of a job on given clips; `features` (what has the `read` of a `FeatureStore`) for LM and flow only."""
+    stage, settings = job.stage, job.settings
+    if job.part == "vocoder":
+        return VocoderTask(model, train_side, validation_side, settings, device)
+    if job.part == "speaker_encoder":
+        return SpeakerEncoderTask(model, train_side, validation_side, settings, device)
+    if job.part == "flow":
+        return FlowTask(model, train_side, validation_side, features, stage, settings, device, rehearsal)
+    tokenizer = load_tokenizer(model.tokenizer.kind, model.tokenizer.data)
+    if job.part == "speech_tokenizer":
+        return SpeechTokenizerTask(model, train_side, validation_side, tokenizer, settings, device)
+    return LMTask(model, train_side, validation_side, features, tokenizer, stage, settings, device, rehearsal)
 
 
 def _rehearsed(job: PartJob, model: Model, features: FeatureStore) -> tuple[RehearsedFeatures, tuple[Utterance, ...]]:
@@ -91,7 +110,12 @@ def _rehearsed(job: PartJob, model: Model, features: FeatureStore) -> tuple[Rehe
     return RehearsedFeatures(features, store, voices), rehearsal_clips(corpus.utterances("train"), store)
 
 
-def _check_sides(corpus: Corpus, train_side: Sequence[Utterance], validation: Sequence[Utterance], what: str) -> None:
+def check_sides(corpus: Corpus, train_side: Sequence[Utterance], validation: Sequence[Utterance], what: str) -> None:
+    """Refuse to train without clips on both sides.
+
+    Raises:
+        DataError: a side has none.
+    """
     if not train_side or not validation:
         raise DataError(
             f"corpus {corpus.path} has {len(train_side)} training and {len(validation)} validation {what}; "
