@@ -40,7 +40,7 @@ from cosytune.training.strategies import Situation, resolve
 from cosytune.training.task import Task
 
 VARIANTS = {
-    "lm": ("plain", "full float32", "full bfloat16", "lora bfloat16"),
+    "lm": ("plain", "full bfloat16", "lora bfloat16"),
     "flow": ("full float32", "full bfloat16", "lora bfloat16"),
 }
 CLIPS = 300

@@ -11,6 +11,7 @@ import torch
 from cosytune.data.corpus import Corpus
 from cosytune.errors import TrainingError
 from cosytune.models.folder import read_model
+from cosytune.models.layers.dropout import Dropout
 from cosytune.training import loop as loop_module
 from cosytune.training.jobs import run_job
 from cosytune.training.results import PartResult, read_metrics
@@ -147,8 +148,7 @@ def test_pieces_of_a_batch_teach_what_the_batch_teaches(
         return FlowDraws(torch.full((rows,), 0.5), noise, torch.ones(rows, dtype=torch.bool), torch.zeros_like(lengths))
 
     monkeypatch.setattr(flow_module, "draw", fixed)
-    monkeypatch.setattr(torch.nn.Dropout, "forward", lambda self, x: x)
-    monkeypatch.setattr(torch.nn.functional, "dropout", lambda x, *arguments: x)
+    monkeypatch.setattr(Dropout, "forward", lambda self, x: x)
 
     def run(name: str, **changes: Any) -> PartResult:
         return train_toy(part, toy_model, toy_corpus, tmp_path / name, learning_rate=1e-4, concatenate=0.0, **changes)
