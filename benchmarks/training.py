@@ -44,7 +44,7 @@ VARIANTS = {
     "flow": ("full float32", "full bfloat16", "lora bfloat16"),
 }
 CLIPS = 300
-WARMUP = 2
+WARMUP = 1
 BUSY = 1.25
 """A machine is called busy when the fastest and the slowest step of a variant differ by more than this factor."""
 MANY = 1_000_000
@@ -185,7 +185,9 @@ def measure(part: str, size: str, folder: Path, rounds: int, seconds: float) -> 
                 assert child.stdin is not None
                 child.stdin.write("on\n")
                 child.stdin.flush()
-                rows.setdefault(name, []).append(_row(child))
+                row = _row(child)
+                sys.stderr.write(f"{name}: {row['tokens']} tokens in {row['seconds']:.1f} s\n")
+                rows.setdefault(name, []).append(row)
         for child in at_work.values():
             child.communicate()
     return {name: made[WARMUP:] for name, made in rows.items()}
