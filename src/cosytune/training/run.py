@@ -71,9 +71,9 @@ def load_moving(modules: nn.Module, state: dict[str, Tensor], folder: Path) -> N
 
 class PartRun:
     """One folder: `settings.json`, `metrics.jsonl`, `checkpoints/step-N.pt` and `.sha256`, `weights.pt`, `result.json`;
-    where somebody listens also `best/step-N.pt` and `samples/step-N/`, and with LoRA `adapter/`. Apart from them lies what
-    depends on clock and machine: `speed.jsonl`, `tensorboard/`, and `notes.log`, in which the run says what people should
-    know.
+    where somebody listens also `best/step-N.pt` and `samples/step-N/`, and with LoRA `adapter/`. Apart from them lies
+    what depends on clock and machine: `speed.jsonl`, `tensorboard/`, and `notes.log`, in which the run says what people
+    should know.
 
     `result.json` is written last: a folder that has it is finished and is never trained again.
     """

@@ -27,6 +27,7 @@ from cosytune.text.tokenizers import SmallTokenizer, load_tokenizer
 from cosytune.training.clips import spoken_text
 from cosytune.training.features import corpus_features
 from cosytune.training.jobs import PartJob, Reporter, default_workers, run_jobs, threads_for
+from cosytune.training.precision import fast_bfloat16
 from cosytune.training.processes import joined
 from cosytune.training.rehearsal import rehearsal_languages, speak_rehearsal
 from cosytune.training.results import PartResult, StageResult, read_record
@@ -184,13 +185,20 @@ def resolve_settings(plan: StagePlan, start: Model, corpus: Corpus, reporter: Re
     resolved: dict[PartName, LoopSettings] = {}
     for part in plan.parts:
         parameters = sum(weight.numel() for weight in start.part(part).parameters())
-        situation = Situation(plan.stage, kind, parameters, minutes)
-        changes = {"seed": plan.seed, **plan.overrides.get(part, {})}
+        situation = Situation(plan.stage, kind, parameters, minutes, fast_bfloat16())
+        changes = {"seed": plan.seed, **_precision_begun_with(plan, part), **plan.overrides.get(part, {})}
         resolved[part], reason = resolve(strategy, part, situation, changes)
         if not plan.force:
             check_range(resolved[part], part, situation)
         reporter.say(f"{part}: {reason}")
     return resolved
+
+
+def _precision_begun_with(plan: StagePlan, part: PartName) -> dict[str, Any]:
+    """A run that goes on keeps its precision, also on a machine where a new run would get another."""
+    path = plan.run_folder / "plan.json"
+    begun = read_record(path).get("settings", {}).get(part, {}) if path.exists() else {}
+    return {"precision": begun["precision"]} if "precision" in begun else {}
 
 
 def _check(plan: StagePlan, start: Model, corpus: Corpus) -> None:
