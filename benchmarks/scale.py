@@ -1,4 +1,4 @@
-"""A made-up corpus of a million utterances without audio: written, opened, filtered, split, dealt into batches, learned.
+"""A made-up corpus of a million utterances without audio: written, opened, filtered, split, dealt out, learned from.
 
 Each step runs in a process of its own, so that its peak memory is its own: `python benchmarks/scale.py --utterances N`.
 """
@@ -136,16 +136,14 @@ def lm_task(folder: Path, utterances: int) -> str:
     built, memory = time.perf_counter() - begin, _peak() - before
     for step, ids in enumerate(islice(endless(task.clips(), seconds=BUDGET, seed=0), 10)):
         task.loss(ids, Draws(0, step))
-    return (
-        f"{len(task.clips())} clips, built in {built:.1f} s and {memory:.0f} MB; {_peak() - before:.0f} MB with losses"
-    )
+    return f"{len(task.clips())} clips: {memory:.0f} MB, {built:.1f} s; with ten losses {_peak() - before:.0f} MB"
 
 
 class _Tokens:
     """A store of features that has no file."""
 
     def read(self, ids: Sequence[str]) -> list[Features]:
-        return [Features(clip, None, "s", np.arange(20), np.ones(192, np.float32)) for clip in ids]
+        return [Features(clip, None, "s", np.arange(20), np.ones(128, np.float32)) for clip in ids]
 
 
 STEPS: dict[str, Callable[[Path, int], str]] = {
