@@ -253,7 +253,7 @@ class _Loop:
             return self._validated()
 
     def _validated(self) -> dict[str, float]:
-        with precision(self.settings, self.device):  # as in training: else the two curves could not be compared
+        with precision(self.settings, self.trained[0].device):  # as in training: else the two curves could not be compared
             values = self.task.validate()
         self._record("validation", values)
         return values

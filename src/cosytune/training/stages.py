@@ -181,7 +181,7 @@ def resolve_settings(plan: StagePlan, start: Model, corpus: Corpus, reporter: Re
         )
     strategy = plan.strategy or default_strategy(plan.stage)
     kind = inspect_model(plan.start).identity.kind
-    minutes = sum(clip.seconds for clip in corpus.utterances("train")) / 60
+    minutes = sum(clip.seconds for clip in corpus.stream("train")) / 60
     resolved: dict[PartName, LoopSettings] = {}
     for part in plan.parts:
         parameters = sum(weight.numel() for weight in start.part(part).parameters())
@@ -203,15 +203,14 @@ def _precision_begun_with(plan: StagePlan, part: PartName) -> dict[str, Any]:
 
 def _check(plan: StagePlan, start: Model, corpus: Corpus) -> None:
     """Everything that a part would stop at after the parts before it have trained for hours."""
-    clips = corpus.utterances("train")
     if "lm" in plan.parts:
         check_text_tokens(start, load_tokenizer(start.tokenizer.kind, start.tokenizer.data).vocabulary_size)
-    if "speech_tokenizer" in plan.parts and not any(clip.text for clip in clips):
+    if "speech_tokenizer" in plan.parts and not any(clip.text for clip in corpus.stream("train")):
         raise DataError(
             f"no training clip of {corpus.path} has a transcript, and a speech tokenizer learns from transcripts; "
             "add transcripts, or start from a model that has a speech tokenizer (--start) and train other --parts"
         )
-    if "speaker_encoder" in plan.parts and len({clip.speaker for clip in clips}) < 2:
+    if "speaker_encoder" in plan.parts and len({clip.speaker for clip in corpus.stream("train")}) < 2:
         raise DataError(
             f"the training side of {corpus.path} has fewer than two speakers, and a speaker encoder learns from "
             "differences; add speakers, or start from a model that has one (--start) and train other --parts"
