@@ -14,6 +14,7 @@ RESULTS = {
     "cosytune.data.results",
     "cosytune.data.doctor_results",
     "cosytune.training.results",
+    "cosytune.training.plan_results",
     "cosytune.evaluation.results",
 }
 
@@ -65,6 +66,7 @@ NO_TORCH = (
     "cosytune.data.doctor_results",
     "cosytune.data.doctor",
     "cosytune.training.results",
+    "cosytune.training.plan_results",
     "cosytune.evaluation.results",
     "cosytune.evaluation.statistics",
     "cosytune.comparison.plan",
