@@ -48,7 +48,11 @@ STRATEGY = typer.Option(
     "--strategy",
     help="How the weights may move: full, conservative, lora, or advised (by what the start is; the default of tune).",
 )
-FORCE = typer.Option(False, "--force", help="Allow rates and budgets far outside what was measured to work.")
+FORCE = typer.Option(
+    False,
+    "--force",
+    help="Allow rates and budgets far outside what was measured to work, and go on after a preflight that failed.",
+)
 REPLAY = typer.Option(
     None,
     "--replay",
@@ -188,6 +192,7 @@ def run(
             workers or default_workers(),
             strategy=moved_by,
             force=force,
+            preflight=stage != "pretrain",
             listener=listener,
             rehearsal=None if replay_data is None else corpus_of(replay_data, beside(output, "rehearsal")).path,
         )
