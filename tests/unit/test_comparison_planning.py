@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cosytune.cli.main import main
 from cosytune.comparison.compose.budgets import (
     disk_of,
     listening_seconds,
@@ -129,6 +131,20 @@ def test_quick_tries_nothing(toy_corpus: Corpus, base: Path) -> None:
     assert plan.seconds == plan.disk == {}
     assert plan.memory["needed"] is None
     assert "preflight: not made" in plan_in_words(plan)
+
+
+def test_the_verb(
+    toy_corpus: Corpus, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["plan", "--data", toy_corpus.path, "--start", base, "--goal", "voices", "--quick", "--replay", 0.2]
+    monkeypatch.setattr(sys, "argv", ["cosytune", *map(str, words), "-o", str(tmp_path / "plan.json"), "--json"])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    said = json.loads(capsys.readouterr().out)
+    assert stop.value.code == 0
+    assert said == json.loads((tmp_path / "plan.json").read_text())
+    assert said["parts"][0]["settings"]["replay"] == 0.2
+    assert [start["name"] for start in said["starts"]] == ["base"]
 
 
 def test_what_does_not_fit_is_a_problem(toy_corpus: Corpus, base: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,12 +24,14 @@ from cosytune.models.flow.model import FlowOutput
 from cosytune.models.folder import read_model, write_model
 from cosytune.models.lm.model import IGNORED, LMOutput
 from cosytune.training import preflight as preflight_module
+from cosytune.training import stages as stages_module
 from cosytune.training.few_clips import few_clips
 from cosytune.training.jobs import PartJob
 from cosytune.training.label_checks import alignment_check, label_check
 from cosytune.training.plan_results import PreflightCheck, PreflightResult
 from cosytune.training.preflight import RECORD, preflight, preflight_once
-from tests.unit.toy import Quiet, toy_job
+from cosytune.training.stages import StagePlan, run_stage
+from tests.unit.toy import LOOPS, Quiet, same, toy_job
 
 CODES, STEP = 11, 3
 
@@ -305,3 +309,28 @@ def test_a_failed_one_stops_the_run_until_it_is_mended_or_forced(made: list[Pref
         assert (tmp_path / RECORD).is_file()
     assert preflight_once([], tmp_path, Quiet(), force=True) == BAD
     assert preflight_once([], tmp_path, Quiet(), force=False) == GOOD
+
+
+# In a run
+
+
+def test_a_run_is_the_same_with_it_and_is_stopped_by_it(
+    toy_model: Path, toy_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loops = {"lm": {**LOOPS["lm"], "steps": 2, "checkpoint_every": 1}}
+    plan = StagePlan("tune", toy_model, toy_corpus.path, tmp_path / "plain", ("lm",), loops, workers=1)
+    checked = replace(plan, output=tmp_path / "checked", preflight=True)
+    monkeypatch.setattr(stages_module, "threads_for", lambda workers: 1)
+    monkeypatch.setattr(stages_module, "preflight_once", partial(preflight_once, call=here))
+    for each in (plan, checked):
+        run_stage(each, Quiet())
+    assert same(plan.run_folder / "lm", checked.run_folder / "lm")
+    assert not (plan.run_folder / RECORD).exists()
+    assert not PreflightResult.from_json(json.loads((checked.run_folder / RECORD).read_text())).failed
+
+    monkeypatch.setattr(preflight_module, "preflight", lambda jobs, call: BAD)
+    stopped = replace(checked, output=tmp_path / "stopped")
+    with pytest.raises(TrainingError, match="the preflight failed: labels of the lm"):
+        run_stage(stopped, Quiet())
+    assert not (stopped.run_folder / "lm").exists()
+    assert not stopped.output.exists()
