@@ -69,6 +69,7 @@ NO_TORCH = (
     "cosytune.training.plan_results",
     "cosytune.evaluation.results",
     "cosytune.evaluation.statistics",
+    "cosytune.comparison.advice",
     "cosytune.comparison.plan",
     "cosytune.comparison.results",
     "cosytune.comparison.verdict",

@@ -70,8 +70,7 @@ def test_what_is_measured(job: PartJob) -> None:
     assert found.peak_bytes > 50_000_000
     assert found.step_seconds > 0
     assert found.validate_seconds > 0
-    # The weights and Adam's two moments of each.
-    assert 3 * found.weights_bytes < found.checkpoint_bytes < 5 * found.weights_bytes
+    assert found.checkpoint_bytes > 3 * found.weights_bytes, "the weights and Adam's two moments of each"
     assert found.words.startswith(f"the longest batch ({found.longest_clips} clips of up to ")
     assert not job.folder.exists()
 
@@ -104,7 +103,7 @@ def out_of_memory_above(clips: int) -> Any:
 
 
 def test_a_batch_that_fits_only_in_pieces_is_told(job: PartJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(LMTask, "loss", out_of_memory_above(2))
+    monkeypatch.setattr(LMTask, "loss", out_of_memory_above(1))
     found = try_part(job, call=here)
     assert not found.fits
     assert found.pieces > 1

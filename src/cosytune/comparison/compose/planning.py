@@ -27,7 +27,7 @@ from cosytune.data.manifest import Utterance
 from cosytune.errors import InputError
 from cosytune.models.folder import Model, read_front_ends, read_model
 from cosytune.models.inspection import inspect_model
-from cosytune.text.tokenizers import TextTokenizer, load_tokenizer
+from cosytune.text.tokenizers import SmallTokenizer, TextTokenizer, load_tokenizer
 from cosytune.training.clips import spoken_text, spread
 from cosytune.training.fresh import free_memory
 from cosytune.training.jobs import PartJob, Reporter, threads_for
@@ -199,14 +199,15 @@ def _start_facts(path: Path, clips: Sequence[Utterance], *, hashed: bool) -> Sta
 
 
 def _unknown_letters(tokenizer: TextTokenizer, texts: Sequence[str]) -> float:
-    """Share of the letters that have no token of their own and are spelled in three pieces or more.
+    """Share of the letters that have no token of their own.
 
-    Two are what byte pairs make of an accented letter they know well.
+    A small tokenizer has one for each letter it knows and spells others in half bytes. Whisper's knows many in two
+    pieces, which the released models read well; three are the bytes of one that it does not know.
     """
     letters = Counter(letter for text in texts for letter in text if letter.isalpha())
-    pieces = {letter: len(tokenizer.encode(letter)) for letter in letters}
-    total = sum(letters.values())
-    return sum(count for letter, count in letters.items() if pieces[letter] > 2) / total if total else 0.0
+    most = 1 if tokenizer.kind == SmallTokenizer.kind else 2
+    unknown = sum(count for letter, count in letters.items() if len(tokenizer.encode(letter)) > most)
+    return unknown / letters.total() if letters else 0.0
 
 
 def _dense(tokenizer: TextTokenizer, spoken: Sequence[tuple[str, float]], model: Model) -> float:
