@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import multiprocessing
-import os
 import resource
 import sys
 from collections.abc import Callable
@@ -18,9 +17,6 @@ from cosytune.data.engine import end_with_parent
 __all__ = ["free_memory", "in_fresh_process", "peak_memory"]
 
 Result = TypeVar("Result")
-
-_LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
-"""What a launcher (torchrun) tells its processes: a child must not take itself for one of them."""
 
 _LIMIT, _USED = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
 
@@ -43,8 +39,6 @@ def in_fresh_process(function: Callable[..., Result], *arguments: Any, limit: in
 
 def _begin(limit: int | None) -> None:
     end_with_parent()
-    for name in _LAUNCHER:
-        os.environ.pop(name, None)
     if limit is not None and sys.platform == "linux":
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 

@@ -42,6 +42,7 @@ from cosytune.training.label_checks import alignment_check, label_check
 from cosytune.training.loop import train
 from cosytune.training.parts import task_of
 from cosytune.training.plan_results import PreflightCheck, PreflightResult
+from cosytune.training.processes import device
 from cosytune.training.results import read_metrics, read_record
 from cosytune.training.run import PartRun
 from cosytune.training.settings import vector_kind
@@ -167,7 +168,7 @@ def _update(job: PartJob, model: Model, clips: FewClips, place: Path) -> tuple[P
         # The adversary of a vocoder that is to have one takes part.
         update={"steps": 1, "adversarial_steps": min(1, job.settings.adversarial_steps)}
     )
-    task = task_of(replace(job, settings=settings), model, clips.train, clips.validation, _device(), clips.features)
+    task = task_of(replace(job, settings=settings), model, clips.train, clips.validation, device(), clips.features)
     run = PartRun(place / job.part, {"part": job.part})
     try:
         with torch.random.fork_rng(devices=[]):
@@ -191,8 +192,8 @@ def _labels(job: PartJob, model: Model, clips: FewClips, kind: str) -> Preflight
         replace(row, text=spoken_text(clip.text, clip.language))
         for row, clip in zip(clips.features.read([clip.id for clip in clips.train]), clips.train, strict=True)
     ]
-    batch: Batch = move(collate(rows, tokenizer.encode, speaker=vector_kind(job.stage)), _device())
-    network = model.part(job.part).to(_device())
+    batch: Batch = move(collate(rows, tokenizer.encode, speaker=vector_kind(job.stage)), device())
+    network = model.part(job.part).to(device())
     if job.part == "flow":
         return alignment_check(network, batch, model.clock.frame_rate, kind)
     if not batch.text_tokens.shape[1]:
@@ -229,7 +230,7 @@ def _reload(
     clips = few_clips(Corpus(jobs[0].corpus), model, place)
     for job in jobs:
         if job.part in values:
-            task = task_of(job, model, clips.train, clips.validation, _device(), clips.features)
+            task = task_of(job, model, clips.train, clips.validation, device(), clips.features)
             checks.append(_compared(job.part, values[job.part], task.validate()))
     check, seconds = _speak(model, clips)
     return [*checks, check], seconds
@@ -246,7 +247,7 @@ def _speak(model: Model, clips: FewClips) -> tuple[PreflightCheck, float | None]
     """Say a short sentence in a voice of the corpus, without second tries."""
     try:
         text, language, voice = _sentence(clips)
-        synthesiser = Synthesiser(model, device=_device(), guards=GuardConfig(retries=0))
+        synthesiser = Synthesiser(model, device=device(), guards=GuardConfig(retries=0))
         began = time.perf_counter()
         speech = synthesiser.speak(Request(text, voice, language=language))
     except CosytuneError as error:
@@ -280,7 +281,3 @@ def _sentence(clips: FewClips) -> tuple[str, str, str]:
 
 def _weights(place: Path, part: str) -> Path:
     return place / part / "weights.pt"
-
-
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

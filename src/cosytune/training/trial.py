@@ -27,6 +27,7 @@ from cosytune.training.jobs import PartJob
 from cosytune.training.loop import train
 from cosytune.training.parts import check_sides, task_of
 from cosytune.training.plan_results import Trial
+from cosytune.training.processes import device
 from cosytune.training.run import PartRun
 from cosytune.training.settings import LoopSettings, PartName, takes
 from cosytune.training.task import Task
@@ -112,7 +113,6 @@ class StandIns:
 def _try(job: PartJob, place: Path) -> Trial:
     """In the other process."""
     torch.set_num_threads(job.threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     settings = _shortened(job.settings)
     corpus = Corpus(job.corpus)
     clips, batches = _batches(ClipIndex(corpus, "train"), job.part, settings)
@@ -122,8 +122,8 @@ def _try(job: PartJob, place: Path) -> Trial:
     size: dict[str, Any] = {"longest_clips": len(batches[0]), "longest_seconds": max(longest)}
     try:
         model = read_model(job.model)
-        task = task_of(job, model, clips, held_out, device, StandIns(model, [*clips, *held_out]))
-        measured = _measured(task, settings, place, batches, sum(clip.seconds for clip in held_out), device)
+        task = task_of(job, model, clips, held_out, device(), StandIns(model, [*clips, *held_out]))
+        measured = _measured(task, settings, place, batches, sum(clip.seconds for clip in held_out))
     except (TrainingError, MemoryError) as error:
         why = str(error).split(";")[0] or "memory ran out"
         return Trial(fits=False, words=_OUT_OF_MEMORY.format(why=why), **size)
@@ -162,7 +162,6 @@ def _measured(
     place: Path,
     batches: Sequence[list[str]],
     held_out_seconds: float,
-    device: torch.device,
 ) -> dict[str, Any]:
     began = time.perf_counter()
     task.validate()
@@ -183,7 +182,7 @@ def _measured(
     usual = statistics.mean([*steps[:-2], steps[-1]])
     return {
         "pieces": result.pieces,
-        "peak_bytes": torch.cuda.max_memory_allocated() if device.type == "cuda" else peak_memory(),
+        "peak_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else peak_memory(),
         "step_seconds": usual,
         "validate_seconds": validate_seconds,
         "save_seconds": max(0.0, steps[-2] - usual),
