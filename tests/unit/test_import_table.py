@@ -14,6 +14,7 @@ RESULTS = {
     "cosytune.data.results",
     "cosytune.data.doctor_results",
     "cosytune.training.results",
+    "cosytune.training.plan_results",
     "cosytune.evaluation.results",
 }
 
@@ -65,8 +66,10 @@ NO_TORCH = (
     "cosytune.data.doctor_results",
     "cosytune.data.doctor",
     "cosytune.training.results",
+    "cosytune.training.plan_results",
     "cosytune.evaluation.results",
     "cosytune.evaluation.statistics",
+    "cosytune.comparison.advice",
     "cosytune.comparison.plan",
     "cosytune.comparison.results",
     "cosytune.comparison.verdict",

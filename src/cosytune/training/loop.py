@@ -348,6 +348,7 @@ class _Loop:
             chosen_step=chosen,
             stop=self.selection.stop,
             settings=self.settings.model_dump(mode="json"),
+            pieces=self.gradients.pieces,
         )
         self.run.finish(weights, result)
         return result

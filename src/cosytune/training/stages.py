@@ -28,6 +28,7 @@ from cosytune.training.clips import spoken_text
 from cosytune.training.features import corpus_features
 from cosytune.training.jobs import PartJob, Reporter, default_workers, run_jobs, threads_for
 from cosytune.training.precision import fast_bfloat16
+from cosytune.training.preflight import preflight_once
 from cosytune.training.processes import joined
 from cosytune.training.rehearsal import rehearsal_languages, speak_rehearsal
 from cosytune.training.results import PartResult, StageResult, read_record
@@ -65,7 +66,8 @@ class StagePlan:
         listener: who hears checkpoints and so chooses among them; None: the last one is kept.
         rehearsal: prepared corpus to rehearse; None: what is to be rehearsed, the start speaks itself.
         rehearsal_languages: in which it does; none: those its vocabulary was made for.
-        force: allow rates and budgets that nothing measured supports.
+        force: allow rates and budgets that nothing measured supports, and go on after a preflight that failed.
+        preflight: try everything for a minute before training (see `training.preflight`); for starts that speak.
         shard: split the weights of LM and flow over the processes of a launcher.
         options: what the runs do beside learning; a killed run may go on with others.
     """
@@ -81,6 +83,7 @@ class StagePlan:
     label: str = ""
     strategy: StrategyName | None = None
     force: bool = False
+    preflight: bool = False
     listener: Listener | None = None
     rehearsal: Path | None = None
     rehearsal_languages: tuple[str, ...] = ()
@@ -240,7 +243,10 @@ def _run(
             corpus_features(corpus, model, reporter)
             if rehearsal is not None:
                 corpus_features(rehearsal, model, reporter)
-        finished = run_jobs(_jobs(plan, folder, parts, settings, rehearsal), _workers(plan, parts), reporter)
+        jobs = _jobs(plan, folder, parts, settings, rehearsal)
+        if plan.preflight:
+            preflight_once(jobs, plan.run_folder, reporter, force=plan.force)
+        finished = run_jobs(jobs, _workers(plan, parts), reporter)
         for part in finished:
             path = plan.run_folder / part.part / "weights.pt"
             load_strictly(model.part(part.part), read_checkpoint(path), str(path))
