@@ -21,7 +21,7 @@ from cosytune.training.pieces import is_out_of_memory
 from cosytune.training.results import PartResult, read_metrics
 from cosytune.training.run import PartRun
 from cosytune.training.settings import LoopSettings
-from cosytune.training.task import LossReport, Task, step_generator
+from cosytune.training.task import Draws, LossReport, Task
 from tests.unit.toy import outcome, same
 
 CLIPS = [Utterance(f"c{index}", "none.wav", "x", "s", "en", seconds=1.0 + index / 8) for index in range(12)]
@@ -50,11 +50,12 @@ class Line(Task):
     def clips(self) -> list[Utterance]:
         return CLIPS
 
-    def loss(self, ids: list[str], step: int, generator: torch.Generator) -> LossReport:
+    def loss(self, ids: list[str], draws: Draws) -> LossReport:
         self.seen.append(ids)
+        generator = draws.whole()
         self.extra += float(torch.rand(1, generator=generator))
         x = torch.randn(8, 1, generator=generator)
-        if step in self.poison:
+        if draws.step in self.poison:
             x[0] = float("nan")
         loss = (self.last(self.network(x)) - 2 * x).square().mean() + self.extra
         return LossReport(loss, {"extra": torch.tensor(self.extra)}, float(len(ids)))
@@ -199,10 +200,10 @@ class Fragile(Line):
         super().__init__()
         self._bad, self._cured_below = steps, cured_below
 
-    def loss(self, ids: list[str], step: int, generator: torch.Generator) -> LossReport:
+    def loss(self, ids: list[str], draws: Draws) -> LossReport:
         rate = self.optimizer.param_groups[0]["lr"]
         self.poison = self._bad if rate >= self._cured_below else set()
-        return super().loss(ids, step, generator)
+        return super().loss(ids, draws)
 
 
 def fragile(monkeypatch: pytest.MonkeyPatch, steps: set[int], cured_below: float) -> Fragile:
@@ -260,7 +261,7 @@ def test_a_run_that_does_not_recover_ends_with_the_clips_named(tmp_path: Path) -
 class Mean(Line):
     """A loss that is a mean over clips: pieces of a batch add up to it."""
 
-    def loss(self, ids: list[str], step: int, generator: torch.Generator) -> LossReport:
+    def loss(self, ids: list[str], draws: Draws) -> LossReport:
         self.seen.append(ids)
         x = torch.tensor([[float(clip[1:])] for clip in ids])
         loss = (self.last(self.network[0](x)) - 2 * x).square().mean()
@@ -298,10 +299,10 @@ class Small(Mean):
 
     room = 1
 
-    def loss(self, ids: list[str], step: int, generator: torch.Generator) -> LossReport:
+    def loss(self, ids: list[str], draws: Draws) -> LossReport:
         if len(ids) > self.room:
             raise torch.OutOfMemoryError("no room")
-        return super().loss(ids, step, generator)
+        return super().loss(ids, draws)
 
 
 def test_a_batch_that_is_too_large_for_memory_is_cut(tmp_path: Path) -> None:
@@ -322,7 +323,7 @@ def test_a_batch_that_is_too_large_for_memory_is_cut(tmp_path: Path) -> None:
 
 def test_only_want_of_memory_is_cured_by_cutting(tmp_path: Path) -> None:
     class Broken(Mean):
-        def loss(self, ids: list[str], step: int, generator: torch.Generator) -> LossReport:
+        def loss(self, ids: list[str], draws: Draws) -> LossReport:
             raise RuntimeError("shapes do not fit")
 
     with pytest.raises(RuntimeError, match="shapes do not fit"):
@@ -388,17 +389,6 @@ def test_switched_off_the_average_is_the_network() -> None:
     average.update(network)
     with average.applied(network):
         assert average.state() == {"updates": 0, "weights": {}}
-
-
-def test_generators_of_steps_depend_on_seed_and_step_alone() -> None:
-    def numbers(seed: int, step: int) -> tuple[float, ...]:
-        return tuple(torch.rand(4, generator=step_generator(seed, step)).tolist())
-
-    first = numbers(3, 7)
-    torch.manual_seed(99)
-    assert numbers(3, 7) == first
-    grid = {numbers(seed, step) for seed in (0, 1, 2, 2**32 - 1) for step in range(50)}
-    assert len(grid) == 200
 
 
 def test_the_order_of_data_is_frozen() -> None:

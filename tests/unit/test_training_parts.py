@@ -35,7 +35,7 @@ from cosytune.training.results import PartResult
 from cosytune.training.settings import PARTS, PartName
 from cosytune.training.speaker_encoder import SpeakerEncoderTask
 from cosytune.training.speech_tokenizer import SpeechTokenizerTask
-from cosytune.training.task import Task, step_generator
+from cosytune.training.task import Draws, Task
 from cosytune.training.vocoder import VocoderTask
 from cosytune.training.waves import Waves
 from tests.unit.toy import SILENT, TOY, outcome, same, toy_job, toy_parts, toy_pitch, toy_settings, train_toy
@@ -139,7 +139,7 @@ def test_one_batch_is_learned_by_heart(part: PartName, toy_model: Path, toy_corp
             module.p = 0.0
     losses = []
     for _ in range(steps):
-        report = task.loss(ids, 0, step_generator(0, 0))
+        report = task.loss(ids, Draws(0, 0))
         optimizer.zero_grad()
         report.loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
@@ -208,15 +208,19 @@ def ramp(path: Path, samples: int) -> Path:
     return path
 
 
+def generators(step: int, *ids: str) -> list[torch.Generator]:
+    return [Draws(0, step).of(clip_id) for clip_id in ids]
+
+
 def test_crops_are_where_they_say(tmp_path: Path) -> None:
     clips = [utterance("long", ramp(tmp_path / "a.wav", 8000)), utterance("short", ramp(tmp_path / "b.wav", 500))]
     waves = Waves(clips, 16_000)
     for step in range(30):
-        pieces, starts = waves.crops(["long", "short"], 640, step_generator(0, step), align=320)
+        pieces, starts = waves.crops(["long", "short"], 640, generators(step, "long", "short"), align=320)
         assert starts[0] % 320 == 0 and starts[1] == 0 and starts[0] <= 8000 - 640
         torch.testing.assert_close(pieces[0] * 32767, torch.arange(starts[0], starts[0] + 640.0))
         assert pieces[1, 500:].abs().sum() == 0 and pieces[1, 1:500].min() > 0
-    assert len({waves.crops(["long"], 640, step_generator(0, step))[1][0] for step in range(30)}) > 20
+    assert len({waves.crops(["long"], 640, generators(step, "long"))[1][0] for step in range(30)}) > 20
 
 
 def test_waves_beyond_the_room_are_decoded_again(tmp_path: Path) -> None:
@@ -230,7 +234,7 @@ def test_waves_beyond_the_room_are_decoded_again(tmp_path: Path) -> None:
 def test_f0_belongs_to_its_crop(toy_model: Path, toy_corpus: Corpus) -> None:
     task = task_of("vocoder", toy_model, toy_corpus)
     ids = [clip.id for clip in task.clips()][:3]
-    waves, f0 = task.crops(ids, step_generator(0, 3))
+    waves, f0 = task.crops(ids, generators(3, *ids))
     assert waves.shape == (3, 3200) and f0.shape == (3, 10)
     for clip_id, wave, track in zip(ids, waves, f0, strict=True):
         whole = task._waves[clip_id]
@@ -300,7 +304,7 @@ def test_a_second_utterance_is_of_the_same_voice_and_kind() -> None:
     clips.append(utterance("alone", NOWHERE, "r"))
     task = lm_task(clips, clips[:1], {clip.id: [1] for clip in clips}, concatenate=0.3)
     ids = [clip.id for clip in clips]
-    groups = [group for step in range(300) for group in task._groups(ids, step_generator(0, step))]
+    groups = [group for step in range(300) for group in task._groups(ids, Draws(0, step))]
     joined = [group for group in groups if len(group) == 2]
     by_id = {clip.id: clip for clip in clips}
     assert all(first != second for first, second in joined)
@@ -344,16 +348,14 @@ def test_untranscribed_utterances_are_learned_with_an_empty_text(toy_model: Path
     task = task_of("lm", toy_model, toy_corpus, concatenate=1.0)
     silent = [clip.id for clip in task.clips() if clip.speaker.startswith(SILENT)]
     assert len(silent) > 1 and all(clip.text is None for clip in task.clips() if clip.id in silent)
-    batch = task._batch([task._item(group) for group in task._groups(silent, step_generator(0, 0))])
+    batch = task._batch([task._item(group) for group in task._groups(silent, Draws(0, 0))])
     assert batch.text_lengths.tolist() == [0] * len(silent)
-    report = task.loss(silent, 0, step_generator(0, 0))
+    report = task.loss(silent, Draws(0, 0))
     report.loss.backward()
     assert math.isfinite(report.loss.item())
     assert all(p.grad is None or torch.isfinite(p.grad).all() for p in task.network.parameters())
     tokens = sum(
-        len(row.speech_tokens)
-        for group in task._groups(silent, step_generator(0, 0))
-        for row in task._features.read(group)
+        len(row.speech_tokens) for group in task._groups(silent, Draws(0, 0)) for row in task._features.read(group)
     )
     assert report.audio_seconds == pytest.approx(tokens / 25)
 
@@ -401,14 +403,14 @@ def test_a_table_of_codes_is_started_from_data_and_looked_after(tmp_path: Path) 
     task.network.train()
     table = task.network.quantiser.codebook
     before = table.detach().clone()
-    task.loss(["v"], 0, step_generator(0, 0))
+    task.loss(["v"], Draws(0, 0))
     assert not torch.isclose(table, before).all(dim=1).any()
     moved = table.detach().clone()
-    task.loss(["v"], 1, step_generator(0, 1))
+    task.loss(["v"], Draws(0, 1))
     assert torch.equal(table, moved)
     task.network.quantiser.usage.fill_(1.0)
     task.network.quantiser.usage[3] = 0.0
-    task.loss(["v"], 100, step_generator(0, 100))
+    task.loss(["v"], Draws(0, 100))
     assert (table != moved).any(dim=1).nonzero().flatten().tolist() == [3]
 
 
@@ -442,7 +444,7 @@ def test_a_speaker_encoder_needs_speakers() -> None:
 
 def test_a_clip_alone_can_be_learned_from(tmp_path: Path) -> None:
     clips = [utterance(name, ramp(tmp_path / f"{name}.wav", 16_000), name) for name in "ab"]
-    report = speaker_task(clips, clips).loss(["a"], 0, step_generator(0, 0))
+    report = speaker_task(clips, clips).loss(["a"], Draws(0, 0))
     assert math.isfinite(report.loss.item())
     assert report.audio_seconds == 1.0
 

@@ -136,22 +136,12 @@ def test_a_bad_merge_is_not_written(
 def test_pieces_of_a_batch_teach_what_the_batch_teaches(
     part: PartName, toy_model: Path, toy_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Up to dropout and the flow's draws, which come in another order: without them the gradients are equal."""
-    import cosytune.training.flow as flow_module
-
-    def fixed(config: Any, lengths: torch.Tensor, size: int, generator: torch.Generator) -> Any:
-        from cosytune.models.flow.loss import FlowDraws
-
-        rows = len(lengths)
-        noise = torch.zeros(rows, config.mel_bins, size)
-        return FlowDraws(torch.full((rows,), 0.5), noise, torch.ones(rows, dtype=torch.bool), torch.zeros_like(lengths))
-
-    monkeypatch.setattr(flow_module, "draw", fixed)
+    """Up to dropout, which has no numbers of its own for each clip."""
     monkeypatch.setattr(torch.nn.Dropout, "forward", lambda self, x: x)
     monkeypatch.setattr(torch.nn.functional, "dropout", lambda x, *arguments: x)
 
     def run(name: str, **changes: Any) -> PartResult:
-        return train_toy(part, toy_model, toy_corpus, tmp_path / name, learning_rate=1e-4, concatenate=0.0, **changes)
+        return train_toy(part, toy_model, toy_corpus, tmp_path / name, learning_rate=1e-4, **changes)
 
     whole, pieces = run("whole"), run("pieces", accumulate=3)
     assert pieces.end == pytest.approx(whole.end, rel=1e-4)

@@ -12,7 +12,7 @@ from cosytune.errors import TrainingError
 from cosytune.training.pieces import can_be_cut, is_out_of_memory, pieces_of
 from cosytune.training.processes import add_gradients, add_reports, any_of, largest_of, rank, size
 from cosytune.training.settings import LoopSettings
-from cosytune.training.task import LossReport, Task, step_generator, sum_reports
+from cosytune.training.task import Draws, LossReport, Task, sum_reports
 
 __all__ = ["Gradients"]
 
@@ -79,7 +79,7 @@ class Gradients:
         settings = self._settings
         # Dropout has no generator of its own; each process drops other units.
         torch.manual_seed(settings.seed * 1_000_003 + step + rank() * 104_729)
-        generator = step_generator(settings.seed, step)
+        draws = Draws(settings.seed, step)
         pieces, reports = pieces_of(ids, self.pieces), list[LossReport]()
         own = len(pieces)
         if self._shard:
@@ -87,7 +87,7 @@ class Gradients:
             pieces += [pieces[-1]] * (largest_of(own) - own)
         for number, piece in enumerate(pieces):
             with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=settings.precision == "bfloat16"):
-                report = self._task.loss(piece, step, generator)
+                report = self._task.loss(piece, draws)
             (report.loss * (report.count if number < own else 0)).backward()
             reports.append(replace(report, loss=report.loss.detach()))
         return sum_reports(reports[:own])

@@ -21,7 +21,7 @@ from cosytune.text.tokenizers import TextTokenizer
 from cosytune.training.clips import spoken_text, spread
 from cosytune.training.rehearsal import RehearsedFeatures
 from cosytune.training.settings import LoopSettings, StageName, vector_kind
-from cosytune.training.task import LossReport, Task
+from cosytune.training.task import Draws, LossReport, Task
 
 __all__ = ["LMTask"]
 
@@ -69,9 +69,9 @@ class LMTask(Task):
         """Clips of the start's own speech."""
         return self._rehearsal
 
-    def loss(self, ids: list[str], step: int, generator: torch.Generator) -> LossReport:
+    def loss(self, ids: list[str], draws: Draws) -> LossReport:
         """Length-normalised cross-entropy in nats per token, plus the divergence from the start with anchor "kl"."""
-        batch = self._batch([self._item(group) for group in self._groups(ids, generator)])
+        batch = self._batch([self._item(group) for group in self._groups(ids, draws)])
         output = _predict(self.network, batch)
         result = lm_loss(output, self._settings.smoothing)
         plain = lm_loss(output) if self._settings.smoothing else result
@@ -113,12 +113,12 @@ class LMTask(Task):
         end = torch.tensor([self.network.end_token])
         return torch.cat((torch.from_numpy(self._features.read([clip_id])[0].speech_tokens), end))
 
-    def _groups(self, ids: list[str], generator: torch.Generator) -> list[list[str]]:
+    def _groups(self, ids: list[str], draws: Draws) -> list[list[str]]:
         """Each clip alone or, with probability `concatenate`, followed by another one of its kind (if there is any)."""
         groups = []
         for clip_id in ids:
             alike = self._alike[self._kind[clip_id]]
-            chance, choice = torch.rand(2, generator=generator).tolist()
+            chance, choice = torch.rand(2, generator=draws.of(clip_id)).tolist()
             group = [clip_id]
             if chance < self._settings.concatenate and len(alike) > 1:
                 other = alike[math.floor(choice * (len(alike) - 1))]

@@ -277,8 +277,8 @@ class _Loop:
             return
         with self.average.applied(self.task.network):
             network, weights = self._plain(), moving_state(self.modules)
-        if leads():
-            self._hear(self.listener, plain_copy(network), weights)
+            if leads():
+                self._hear(self.listener, plain_copy(network), weights)
         self.selection.load_state(share(self.selection.state()))
 
     def _hear(self, listener: Listener, network: nn.Module, weights: dict[str, Tensor]) -> None:

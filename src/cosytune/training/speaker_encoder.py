@@ -16,7 +16,7 @@ from cosytune.models.folder import Model
 from cosytune.models.speaker_encoder.loss import MarginSoftmax
 from cosytune.training.clips import spread
 from cosytune.training.settings import LoopSettings
-from cosytune.training.task import LossReport, Task
+from cosytune.training.task import Draws, LossReport, Task
 from cosytune.training.waves import Waves
 from cosytune.units import FEATURE_SAMPLE_RATE, samples_of_seconds
 
@@ -74,12 +74,13 @@ class SpeakerEncoderTask(Task):
         """All training clips, transcribed or not, each as long as the crop that is taken of it."""
         return [replace(clip, seconds=self._settings.crop_seconds) for clip in self._train]
 
-    def loss(self, ids: list[str], step: int, generator: torch.Generator) -> LossReport:
+    def loss(self, ids: list[str], draws: Draws) -> LossReport:
         """Margin softmax of one random crop per clip."""
         # A clip alone, such as the last of an epoch, gives two crops: batch normalisation needs something to compare.
-        ids = ids * 2 if len(ids) == 1 else ids
+        takes = 2 if len(ids) == 1 else 1
+        ids, generators = ids * takes, [draws.of(clip_id) for clip_id in ids] * takes
         length = samples_of_seconds(self._settings.crop_seconds, FEATURE_SAMPLE_RATE)
-        crops, _ = self._waves.crops(ids, length, generator)
+        crops, _ = self._waves.crops(ids, length, generators)
         loss, accuracy = self._margin(self._vectors(list(crops)), self._targets(ids))
         return LossReport(loss, {"accuracy": accuracy}, crops.numel() / FEATURE_SAMPLE_RATE)
 

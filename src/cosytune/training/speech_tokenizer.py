@@ -15,8 +15,9 @@ from cosytune.models.folder import Model
 from cosytune.models.speech_tokenizer.loss import constant_ctc_baseline, ctc_loss
 from cosytune.text.tokenizers import TextTokenizer
 from cosytune.training.clips import spoken_text, spread
+from cosytune.training.processes import copy_leader
 from cosytune.training.settings import LoopSettings
-from cosytune.training.task import LossReport, Task
+from cosytune.training.task import Draws, LossReport, Task
 from cosytune.training.waves import Waves
 from cosytune.units import FEATURE_SAMPLE_RATE, feature_frames
 
@@ -65,13 +66,14 @@ class SpeechTokenizerTask(Task):
         """Transcribed training clips."""
         return self._train
 
-    def loss(self, ids: list[str], step: int, generator: torch.Generator) -> LossReport:
+    def loss(self, ids: list[str], draws: Draws) -> LossReport:
         """CTC per symbol plus the quantiser's own loss; no rounding during the first share of the steps."""
         waves = [self._waves[clip_id] for clip_id in ids]
         features, lengths = self._features(waves)
-        if self.network.config.quantiser.kind == "vq" and step % REVIVE_EVERY == 0:
-            self.network.revive_codes(features, lengths, generator)
-        output = self.network(features, lengths, round=step >= self._settings.continuous * self._settings.steps)
+        if self.network.config.quantiser.kind == "vq" and draws.step % REVIVE_EVERY == 0:
+            self.network.revive_codes(features, lengths, draws.whole())
+            copy_leader(self.network.quantiser)
+        output = self.network(features, lengths, round=draws.step >= self._settings.continuous * self._settings.steps)
         targets, target_lengths = self._targets(ids)
         ctc = ctc_loss(output, targets, target_lengths)
         seconds = sum(len(wave) for wave in waves) / FEATURE_SAMPLE_RATE

@@ -167,7 +167,7 @@ def resolve_settings(plan: StagePlan, start: Model, corpus: Corpus, reporter: Re
     if plan.shard and not launched():
         raise InputError(
             "--shard splits the weights over several processes, and this one is alone; start it with a launcher "
-            "(torchrun --nproc-per-node 2 --no-python cosytune ...), or leave --shard out"
+            "(torchrun --nproc-per-node 2 --no-python -- cosytune ...), or leave --shard out"
         )
     if not plan.parts:
         raise InputError(f"stage {plan.stage} was given no parts; parts are {', '.join(DEFAULT_PARTS[plan.stage])}")

@@ -29,7 +29,7 @@ from cosytune.models.vocoder.loss import (
 from cosytune.training.clips import spread
 from cosytune.training.processes import add_gradients, size
 from cosytune.training.settings import LoopSettings
-from cosytune.training.task import LossReport, Task
+from cosytune.training.task import Draws, LossReport, Task
 from cosytune.training.waves import Waves
 
 __all__ = ["VocoderTask"]
@@ -71,14 +71,15 @@ class VocoderTask(Task):
         """All training clips, each as long as the crop that is taken of it."""
         return [replace(clip, seconds=self._settings.crop_seconds) for clip in self._train]
 
-    def loss(self, ids: list[str], step: int, generator: torch.Generator) -> LossReport:
+    def loss(self, ids: list[str], draws: Draws) -> LossReport:
         """Sum of all terms; in the last `adversarial_steps` updates the discriminators learn first."""
-        waves, f0 = self.crops(ids, generator)
+        generators = [draws.of(clip_id) for clip_id in ids]
+        waves, f0 = self.crops(ids, generators)
         features = self._features(waves)
         predicted = self.network.predict_f0(features)
         # The excitation follows the measured F0, so that the filter does not have to wait for the predictor.
-        made = self.network.decode(features, self.network.source(f0, generator))
-        adversarial = step >= self._settings.steps - self._settings.adversarial_steps
+        made = self.network.decode(features, self._source(f0, generators))
+        adversarial = draws.step >= self._settings.steps - self._settings.adversarial_steps
         with torch.autocast(self._device.type, enabled=False):
             losses = {
                 "stft": multi_resolution_stft_loss(made, waves),
@@ -92,10 +93,10 @@ class VocoderTask(Task):
             total = torch.stack(list(losses.values())).sum()
         return LossReport(total, losses, waves.numel() / self._waves.sample_rate)
 
-    def crops(self, ids: list[str], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def crops(self, ids: list[str], generators: Sequence[torch.Generator]) -> tuple[Tensor, Tensor]:
         """Waves [B, N] of whole frames, beginning at whole frames, and their F0 [B, F] in Hz."""
         frames = round(self._settings.crop_seconds * self._waves.sample_rate / self._hop)
-        waves, starts = self._waves.crops(ids, frames * self._hop, generator, align=self._hop)
+        waves, starts = self._waves.crops(ids, frames * self._hop, generators, align=self._hop)
         tracks = [self._track(clip_id, start // self._hop, frames) for clip_id, start in zip(ids, starts, strict=True)]
         return waves.to(self._device), torch.from_numpy(np.stack(tracks)).to(self._device)
 
@@ -136,6 +137,13 @@ class VocoderTask(Task):
         """Inverse of `state`."""
         if self._adversary is not None:
             self._adversary.load_state(state)
+
+    def _source(self, f0: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+        """The excitation [B, 1, N], with phases and noise of each row from its own generator."""
+        source, samples = self.network.harmonic_source, f0.shape[1] * self._hop
+        phases = [source.draw_phases(1, generator, self._device) for generator in generators]
+        noise = [source.draw_noise(1, samples, generator, self._device) for generator in generators]
+        return self.network.source(f0, phases=torch.cat(phases), noise=torch.cat(noise))
 
     def _features(self, waves: Tensor) -> Tensor:
         """Log-mel [B, M, F], as exact in mixed precision as it is without."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,18 +39,18 @@ class Waves:
         return torch.from_numpy(samples.astype(np.float32) / _FULL_SCALE)
 
     def crops(
-        self, ids: list[str], length: int, generator: torch.Generator, align: int = 1
+        self, ids: list[str], length: int, generators: Sequence[torch.Generator], align: int = 1
     ) -> tuple[Tensor, list[int]]:
         """Random pieces [B, N] of `length` samples and where each begins; short waves end in silence.
 
         Args:
             ids: whose waves.
             length: N, in samples.
-            generator: draws one number for each.
+            generators: one for each, which gives one number; the same one twice gives two.
             align: pieces begin at multiples of so many samples.
         """
         pieces, starts = [], []
-        for utterance_id in ids:
+        for utterance_id, generator in zip(ids, generators, strict=True):
             wave = self[utterance_id]
             places = max(0, len(wave) - length) // align + 1
             start = align * int(torch.randint(places, (1,), generator=generator))
