@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,7 @@ NO_TORCH = (
 )
 
 
+@cache
 def modules() -> dict[str, Path]:
     found = {}
     for path in sorted(SOURCE.rglob("*.py")):
@@ -85,6 +87,7 @@ def modules() -> dict[str, Path]:
     return found
 
 
+@cache
 def imports(path: Path, *, only_top: bool = False) -> set[str]:
     """Modules that a file names in imports, those for the type checker left out."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
