@@ -253,7 +253,8 @@ class _Loop:
             return self._validated()
 
     def _validated(self) -> dict[str, float]:
-        with precision(self.settings, self.trained[0].device):  # as in training: else the two curves could not be compared
+        # As in training: else the two curves could not be compared.
+        with precision(self.settings, self.trained[0].device):
             values = self.task.validate()
         self._record("validation", values)
         return values

@@ -166,7 +166,7 @@ def _update(job: PartJob, model: Model, clips: FewClips, place: Path) -> tuple[P
     """One update by the real loop at the full rate; the values that the result validates at, None if it failed."""
     settings = job.settings.model_copy(
         # The adversary of a vocoder that is to have one takes part.
-        update={"steps": 1, "adversarial_steps": min(1, job.settings.adversarial_steps)}
+        update={"steps": 1, "adversarial_share": 1.0 if job.settings.adversarial_share else 0.0}
     )
     task = task_of(replace(job, settings=settings), model, clips.train, clips.validation, device(), clips.features)
     run = PartRun(place / job.part, {"part": job.part})

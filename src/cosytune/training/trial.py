@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from cosytune.data.clip_index import ClipIndex
 from cosytune.data.corpus import Corpus
 from cosytune.data.features import Features
 from cosytune.data.manifest import Utterance
-from cosytune.data.sampler import BatchPlan, ClipIndex, endless_places
+from cosytune.data.sampler import BatchPlan, endless_places
 from cosytune.errors import TrainingError
 from cosytune.models.folder import Model, read_model
 from cosytune.training.clips import spread
@@ -136,7 +137,7 @@ def _shortened(settings: LoopSettings) -> LoopSettings:
     return settings.model_copy(
         update={
             "steps": steps,
-            "adversarial_steps": steps if settings.adversarial_steps else 0,
+            "adversarial_share": 1.0 if settings.adversarial_share else 0.0,
             "checkpoint_every": TYPICAL,
             "validate_every": steps,
         }
