@@ -106,6 +106,7 @@ def fingerprint(module: nn.Module) -> str:
 
 
 def main() -> None:
+    processes.join()
     model, corpus, folder = (Path(place) for place in sys.argv[1:4])
     found: dict[str, Any] = {}
     for part in PARTS:
@@ -125,7 +126,7 @@ def main() -> None:
     ]:
         job = toy_job(part, model, Corpus(corpus), folder / name, steps=8, **changes)
         listener = Largest() if "score_every" in changes else None
-        shard = processes.launched() and name.endswith("split")
+        shard = processes.joined() and name.endswith("split")
         result = run_job(replace(job, shard=shard, listener=listener))
         found[name] = {"chosen": result.chosen_step, "heard": result.heard}
     cases = {"plain": Uneven(), "short": Uneven(short=1), "poisoned": Uneven(poison=3), "none": Uneven(short=0)}
