@@ -21,7 +21,7 @@ from cosytune.data.manifest import read_manifest
 
 pytest.importorskip("espeakng_loader", reason="the story needs synthetic speech: pip install 'cosytune[synth]'")
 
-TOY = {"lm": {"steps": 2, "batch_seconds": 8.0, "validate_every": 2, "checkpoint_every": 2}}
+TOY = {"lm": {"steps": 2, "batch_seconds": 8.0, "validate_every": 2, "checkpoint_every": 2, "score_every": 2}}
 
 
 def cosytune(*arguments: object, status: int = 0) -> Any:
@@ -141,6 +141,9 @@ def test_real_recordings_to_a_verdict(story: Path, shared: Path, tmp_path: Path)
     assert outcome["failures"] == []
     assert outcome["verdict"]["words"], "a comparison ends in words"
     assert_report_stands_alone(tmp_path / "out" / "report.html")
+    for arm in ("base-seed0.run", "sft-seed0.run"):
+        samples = tmp_path / "out" / "arms" / arm / "lm" / "samples"
+        assert sorted(step.name for step in samples.iterdir()) == ["step-00000000", "step-00000002"]
     scores = json.loads((tmp_path / "out" / "systems" / "recordings" / "scores.json").read_text())["scores"]
     spoken = [score["value"] for score in scores if score["metric"] == "spoken"]
     assert spoken == [1.0, 1.0]

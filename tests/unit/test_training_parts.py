@@ -182,7 +182,10 @@ def test_the_adversary_comes_after_its_warm_up_whatever_the_steps(toy_model: Pat
     for steps, share, first in ((10, 0.9, 1), (6, 0.5, 3), (4, 1.0, 0)):
         task = task_of("vocoder", toy_model, toy_corpus, steps=steps, adversarial_share=share)
         ids = [clip.id for clip in task.clips()][:2]
-        met = ["generator_period" in task.loss(ids, step, Draws(0, step)).values for step in range(steps)]
+        met = [
+            "generator_period" in task.loss(task.batch(ids, Draws(0, step)), Draws(0, step)).values
+            for step in range(steps)
+        ]
         assert met == [False] * first + [True] * (steps - first)
     assert task_of("vocoder", toy_model, toy_corpus)._adversary is None
 

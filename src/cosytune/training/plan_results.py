@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -31,7 +32,7 @@ class PreflightCheck:
         part: the network, or empty for the whole model.
         outcome: "cannot tell" where the start has learned too little to show it.
         words: what was found.
-        numbers: the measurements behind the words, by name.
+        numbers: the measurements behind the words, by name; JSON knows no others than finite ones.
     """
 
     name: str
@@ -39,6 +40,10 @@ class PreflightCheck:
     outcome: Outcome
     words: str
     numbers: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        finite = {name: value for name, value in self.numbers.items() if math.isfinite(value)}
+        object.__setattr__(self, "numbers", finite)
 
     def in_words(self) -> str:
         """One line."""

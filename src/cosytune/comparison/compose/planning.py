@@ -44,8 +44,6 @@ __all__ = ["PlanRequest", "make_plan", "read_measured"]
 LOOKED_AT = 200
 """Clips whose headers and texts are looked at closely: enough for shares, and quick for any corpus."""
 
-WHOLE_FEATURES = "features"
-
 
 @dataclass(frozen=True)
 class PlanRequest:
@@ -116,7 +114,8 @@ def make_plan(
     others = {start.name: _parts(request, Path(start.path), corpus)[0] for start in advice[1:] if not start.refusals}
     trials, found = _tried(jobs, request, reporter, trial, check)
     outline = read_model(best, weights=False)
-    parts = tuple(_priced(part, trials.get(part.part), outline, corpus, request, found) for part in parts)
+    old = len(set(outline.voices) - set(data.speakers))
+    parts = tuple(_priced(part, trials.get(part.part), corpus, request.listen, old, found) for part in parts)
     features = _features_seconds(best, corpus, found)
     replay = any(part.settings.get("replay") for part in parts)
     return TrainingPlan(
@@ -296,15 +295,14 @@ def _tried(
 def _priced(
     part: PartPlan,
     trial: Trial | None,
-    outline: Model,
     corpus: Corpus,
-    request: PlanRequest,
+    listen: int,
+    old_voices: int,
     found: PreflightResult | None,
 ) -> PartPlan:
     if trial is None or trial.step_seconds is None:
         return replace(part, trial=trial)
-    old = len(set(outline.voices) - {clip.speaker for clip in corpus.utterances("train")})
-    listening = listening_seconds(part, request.listen, old, None if found is None else found.spoken_seconds)
+    listening = listening_seconds(part, listen, old_voices, None if found is None else found.spoken_seconds)
     held_out = corpus.utterances("validation")
     return replace(part, trial=trial, seconds=part_seconds(part, trial, held_out, listening))
 
