@@ -47,6 +47,9 @@ class Uneven(Task):
     def clips(self) -> list[Utterance]:
         return CLIPS
 
+    def batch(self, ids: list[str], draws: Draws) -> list[str]:
+        return ids
+
     def loss(self, ids: list[str], draws: Draws) -> LossReport:
         x = torch.tensor([[float(clip_id[1:])] for clip_id in ids])
         if processes.rank() == 1:
@@ -110,7 +113,7 @@ def main() -> None:
     model, corpus, folder = (Path(place) for place in sys.argv[1:4])
     found: dict[str, Any] = {}
     for part in PARTS:
-        changes = {"adversarial_steps": 2} if part == "vocoder" else {}
+        changes = {"adversarial_share": 0.25} if part == "vocoder" else {}
         job = toy_job(part, model, Corpus(corpus), folder / part, steps=8, **changes)
         result = run_job(job)
         found[part] = {"result": len(set(processes.gather([repr(result)])))}

@@ -24,7 +24,7 @@ from cosytune.training.settings import PartName
 from cosytune.training.task import Draws, sum_reports
 from cosytune.training.waves import Waves
 from tests.unit.flow_models import TINY
-from tests.unit.toy import toy_job
+from tests.unit.toy import loss_of, toy_job
 
 CLIPS = {f"clip {number}": 3 + 4 * number for number in range(6)}
 """Ids, and mel frames of each."""
@@ -124,7 +124,7 @@ def test_the_gradient_of_a_batch_is_that_of_its_pieces(part: PartName, toy_model
         task.network.zero_grad()
         reports = []
         for piece in cut(ids):
-            reports.append(task.loss(piece, Draws(2, 3)))
+            reports.append(loss_of(task, piece, Draws(2, 3)))
             (reports[-1].loss * reports[-1].count).backward()
         total = sum_reports(reports)
         return total, [weight.grad / total.count for weight in task.network.parameters() if weight.grad is not None]

@@ -39,7 +39,7 @@ from cosytune.training.speech_tokenizer import SpeechTokenizerTask
 from cosytune.training.task import Draws, Task
 from cosytune.training.vocoder import VocoderTask
 from cosytune.training.waves import Waves
-from tests.unit.toy import SILENT, TOY, outcome, same, toy_job, toy_parts, toy_pitch, toy_settings, train_toy
+from tests.unit.toy import SILENT, TOY, loss_of, outcome, same, toy_job, toy_parts, toy_pitch, toy_settings, train_toy
 
 CPU = torch.device("cpu")
 
@@ -68,7 +68,7 @@ def task_of(part: PartName, model: Path, corpus: Corpus, **changes: Any) -> Any:
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(
     part: PartName, toy_model: Path, toy_corpus: Corpus, tmp_path: Path
 ) -> None:
-    changes = {"adversarial_steps": 4} if part == "vocoder" else {}
+    changes = {"adversarial_share": 2 / 3} if part == "vocoder" else {}
     whole = train_toy(part, toy_model, toy_corpus, tmp_path / "whole", **changes)
 
     def stop(step: int) -> None:
@@ -140,7 +140,7 @@ def test_one_batch_is_learned_by_heart(part: PartName, toy_model: Path, toy_corp
             module.p = 0.0
     losses = []
     for _ in range(steps):
-        report = task.loss(ids, Draws(0, 0))
+        report = loss_of(task, ids, Draws(0, 0))
         optimizer.zero_grad()
         report.loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
@@ -169,7 +169,7 @@ def test_batch_statistics_survive_an_update_that_is_not_finite(
 
 
 def test_discriminators_survive_a_wave_that_is_not_finite(toy_model: Path, toy_corpus: Corpus) -> None:
-    adversary = task_of("vocoder", toy_model, toy_corpus, adversarial_steps=1)._adversary
+    adversary = task_of("vocoder", toy_model, toy_corpus, adversarial_share=0.1)._adversary
     before = [value.clone() for value in adversary.judges.parameters()]
     real = torch.rand(2, 3200)
     adversary.update(real, real * float("nan"))
@@ -178,8 +178,20 @@ def test_discriminators_survive_a_wave_that_is_not_finite(toy_model: Path, toy_c
     assert not all(torch.equal(now, then) for now, then in zip(adversary.judges.parameters(), before, strict=True))
 
 
+def test_the_adversary_comes_after_its_warm_up_whatever_the_steps(toy_model: Path, toy_corpus: Corpus) -> None:
+    for steps, share, first in ((10, 0.9, 1), (6, 0.5, 3), (4, 1.0, 0)):
+        task = task_of("vocoder", toy_model, toy_corpus, steps=steps, adversarial_share=share)
+        ids = [clip.id for clip in task.clips()][:2]
+        met = [
+            "generator_period" in task.loss(task.batch(ids, Draws(0, step)), Draws(0, step)).values
+            for step in range(steps)
+        ]
+        assert met == [False] * first + [True] * (steps - first)
+    assert task_of("vocoder", toy_model, toy_corpus)._adversary is None
+
+
 def test_the_generator_leaves_no_gradient_in_the_discriminators(toy_model: Path, toy_corpus: Corpus) -> None:
-    adversary = task_of("vocoder", toy_model, toy_corpus, adversarial_steps=1)._adversary
+    adversary = task_of("vocoder", toy_model, toy_corpus, adversarial_share=0.1)._adversary
     made = torch.rand(2, 3200, requires_grad=True)
     torch.stack(list(adversary.losses(torch.rand(2, 3200), made).values())).sum().backward()
     assert made.grad is not None and made.grad.abs().sum() > 0
@@ -351,7 +363,7 @@ def test_untranscribed_utterances_are_learned_with_an_empty_text(toy_model: Path
     assert len(silent) > 1 and all(clip.text is None for clip in task.clips() if clip.id in silent)
     batch = task._batch([task._item(group) for group in task._groups(silent, Draws(0, 0))])
     assert batch.text_lengths.tolist() == [0] * len(silent)
-    report = task.loss(silent, Draws(0, 0))
+    report = loss_of(task, silent, Draws(0, 0))
     report.loss.backward()
     assert math.isfinite(report.loss.item())
     assert all(p.grad is None or torch.isfinite(p.grad).all() for p in task.network.parameters())
@@ -406,14 +418,14 @@ def test_a_table_of_codes_is_started_from_data_and_looked_after(tmp_path: Path) 
     task.network.train()
     table = task.network.quantiser.codebook
     before = table.detach().clone()
-    task.loss(["v"], Draws(0, 0))
+    loss_of(task, ["v"], Draws(0, 0))
     assert not torch.isclose(table, before).all(dim=1).any()
     moved = table.detach().clone()
-    task.loss(["v"], Draws(0, 1))
+    loss_of(task, ["v"], Draws(0, 1))
     assert torch.equal(table, moved)
     task.network.quantiser.usage.fill_(1.0)
     task.network.quantiser.usage[3] = 0.0
-    task.loss(["v"], Draws(0, 100))
+    loss_of(task, ["v"], Draws(0, 100))
     assert (table != moved).any(dim=1).nonzero().flatten().tolist() == [3]
 
 
@@ -447,7 +459,7 @@ def test_a_speaker_encoder_needs_speakers() -> None:
 
 def test_a_clip_alone_can_be_learned_from(tmp_path: Path) -> None:
     clips = [utterance(name, ramp(tmp_path / f"{name}.wav", 16_000), name) for name in "ab"]
-    report = speaker_task(clips, clips).loss(["a"], Draws(0, 0))
+    report = loss_of(speaker_task(clips, clips), ["a"], Draws(0, 0))
     assert math.isfinite(report.loss.item())
     assert report.audio_seconds == 1.0
 

@@ -69,9 +69,12 @@ class LMTask(Task):
         """Clips of the start's own speech."""
         return self._rehearsal
 
-    def loss(self, ids: list[str], draws: Draws) -> LossReport:
+    def batch(self, ids: list[str], draws: Draws) -> Batch:
+        """Text, vector and tokens of each clip, or of two as one."""
+        return self._batch([self._item(group) for group in self._groups(ids, draws)])
+
+    def loss(self, batch: Batch, draws: Draws) -> LossReport:
         """Length-normalised cross-entropy in nats per token, plus the divergence from the start with anchor "kl"."""
-        batch = self._batch([self._item(group) for group in self._groups(ids, draws)])
         output = _predict(self.network, batch)
         result = lm_loss(output, self._settings.smoothing)
         plain = lm_loss(output) if self._settings.smoothing else result

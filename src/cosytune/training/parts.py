@@ -39,9 +39,8 @@ def train_part(job: PartJob, watch: Watch | None = None) -> PartResult:
     Raises:
         CosytuneError: the corpus, the model or the numbers do not allow it.
     """
-    run = PartRun(
-        job.folder, {"part": job.part, "stage": job.stage, **job.settings.model_dump()}, writes=processes.leads()
-    )
+    settings = {"part": job.part, "stage": job.stage, **job.settings.model_dump()}
+    run = PartRun(job.folder, settings, writes=processes.leads(), options=job.options)
     if (done := processes.share(run.finished())) is not None:
         return done
     device = processes.device()

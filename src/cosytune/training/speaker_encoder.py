@@ -74,15 +74,20 @@ class SpeakerEncoderTask(Task):
         """All training clips, transcribed or not, each as long as the crop that is taken of it."""
         return ClipView(self._train, seconds=self._settings.crop_seconds)
 
-    def loss(self, ids: list[str], draws: Draws) -> LossReport:
-        """Margin softmax of one random crop per clip."""
+    def batch(self, ids: list[str], draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
+        """Features [B, F, M] of one random crop per clip, their lengths [B] and the numbers of their speakers [B]."""
         # A clip alone, such as the last of an epoch, gives two crops: batch normalisation needs something to compare.
         takes = 2 if len(ids) == 1 else 1
         ids, generators = ids * takes, [draws.of(clip_id) for clip_id in ids] * takes
         length = samples_of_seconds(self._settings.crop_seconds, FEATURE_SAMPLE_RATE)
         crops, _ = self._waves.crops(ids, length, generators)
-        loss, accuracy = self._margin(self._vectors(list(crops)), self._targets(ids))
-        return LossReport(loss, {"accuracy": accuracy}, crops.numel() / FEATURE_SAMPLE_RATE)
+        return *self._features(list(crops)), self._targets(ids)
+
+    def loss(self, batch: tuple[Tensor, Tensor, Tensor], draws: Draws) -> LossReport:
+        """Margin softmax."""
+        features, lengths, targets = batch
+        loss, accuracy = self._margin(self.network(features, lengths), targets)
+        return LossReport(loss, {"accuracy": accuracy}, len(targets) * self._settings.crop_seconds)
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
@@ -90,11 +95,19 @@ class SpeakerEncoderTask(Task):
         self.network.eval()
         vectors = torch.cat(
             [
-                self._vectors([self._waves[clip_id] for clip_id in self._validation[begin : begin + VALIDATION_BATCH]])
+                self.network(
+                    *self._features(
+                        [self._waves[clip_id] for clip_id in self._validation[begin : begin + VALIDATION_BATCH]]
+                    )
+                )
                 for begin in range(0, len(self._validation), VALIDATION_BATCH)
             ]
         )
-        cosine = torch.nn.functional.normalize(vectors) @ torch.nn.functional.normalize(self._margin.weight).T
+        with torch.autocast(self._device.type, enabled=False):  # as `MarginSoftmax` does it
+            cosine = (
+                torch.nn.functional.normalize(vectors.float())
+                @ torch.nn.functional.normalize(self._margin.weight.float()).T
+            )
         targets = self._targets(self._validation)
         loss = torch.nn.functional.cross_entropy(self._margin.scale * cosine, targets)
         return {"cross_entropy": loss.item(), "accuracy": (cosine.argmax(1) == targets).float().mean().item()}
@@ -103,9 +116,10 @@ class SpeakerEncoderTask(Task):
         """Cross-entropy of calling all speakers equally likely."""
         return {"cross_entropy": math.log(len(self._labels))}
 
-    def _vectors(self, waves: list[Tensor]) -> Tensor:
-        features, lengths = kaldi_fbank_batch(waves, self.network.config.bins)
-        return self.network(mean_normalised(features, lengths).to(self._device), lengths.to(self._device))
+    def _features(self, waves: list[Tensor]) -> tuple[Tensor, Tensor]:
+        with torch.autocast(self._device.type, enabled=False):  # validation asks for them in the network's precision
+            features, lengths = kaldi_fbank_batch(waves, self.network.config.bins)
+            return mean_normalised(features, lengths).to(self._device), lengths.to(self._device)
 
     def _targets(self, ids: list[str]) -> Tensor:
         return torch.tensor([self._labels[self._clips[clip_id].speaker] for clip_id in ids], device=self._device)

@@ -65,17 +65,20 @@ class SpeechTokenizerTask(Task):
         """Transcribed training clips."""
         return self._train
 
-    def loss(self, ids: list[str], draws: Draws) -> LossReport:
-        """CTC per symbol plus the quantiser's own loss; no rounding during the first share of the steps."""
+    def batch(self, ids: list[str], draws: Draws) -> tuple[Tensor, Tensor, Tensor, Tensor, float]:
+        """Features [B, M, F] and lengths [B], symbols [B, S] and lengths [B], and the seconds of speech."""
         waves = [self._waves[clip_id] for clip_id in ids]
-        features, lengths = self._features(waves)
+        seconds = sum(len(wave) for wave in waves) / FEATURE_SAMPLE_RATE
+        return *self._features(waves), *self._targets(ids), seconds
+
+    def loss(self, batch: tuple[Tensor, Tensor, Tensor, Tensor, float], draws: Draws) -> LossReport:
+        """CTC per symbol plus the quantiser's own loss; no rounding during the first share of the steps."""
+        features, lengths, targets, target_lengths, seconds = batch
         if self.network.config.quantiser.kind == "vq" and draws.step % REVIVE_EVERY == 0:
             self.network.revive_codes(features, lengths, draws.whole())
             copy_leader(self.network.quantiser)
         output = self.network(features, lengths, round=draws.step >= self._settings.continuous * self._settings.steps)
-        targets, target_lengths = self._targets(ids)
         ctc = ctc_loss(output, targets, target_lengths)
-        seconds = sum(len(wave) for wave in waves) / FEATURE_SAMPLE_RATE
         values = {"ctc": ctc.loss.detach(), "too_short": ctc.too_short}
         return LossReport(ctc.loss + output.quantiser_loss, values, seconds)
 
@@ -116,7 +119,8 @@ class SpeechTokenizerTask(Task):
         return {"ctc": best.loss}
 
     def _features(self, waves: list[Tensor]) -> tuple[Tensor, Tensor]:
-        features, lengths = whisper_mel_batch(waves, self._bins)
+        with torch.autocast(self._device.type, enabled=False):  # validation asks for them in the network's precision
+            features, lengths = whisper_mel_batch(waves, self._bins)
         return features.to(self._device), lengths.to(self._device)
 
     def _symbols(self, clip: Utterance) -> list[int]:

@@ -87,9 +87,13 @@ class Task(ABC):
         """What the start could do, for the share of updates that `replay` asks for."""
         return ()
 
+    def batch(self, ids: list[str], draws: Draws) -> Any:
+        """What `loss` needs of these clips: read, cut and put together, on the device. It knows nothing of weights."""
+        return ids
+
     @abstractmethod
-    def loss(self, ids: list[str], draws: Draws) -> LossReport:
-        """Loss of one batch, or of one piece of it, in update number `draws.step`."""
+    def loss(self, batch: Any, draws: Draws) -> LossReport:
+        """Loss of what `batch` made of a batch, or of one piece of it, in update number `draws.step`."""
 
     @abstractmethod
     def validate(self) -> dict[str, float]:

@@ -69,21 +69,25 @@ class VocoderTask(Task):
         self._validation = [clip.id for clip in held_out]
         self._waves = Waves(Catalogue(train, held_out), model.clock.sample_rate)
         self._tracks = Recent(PITCH_BYTES)
-        self._adversary = _Adversary(settings, device) if settings.adversarial_steps else None
+        self._adversary = _Adversary(settings, device) if settings.adversarial_share else None
 
     def clips(self) -> Sequence[Utterance]:
         """All training clips, each as long as the crop that is taken of it."""
         return ClipView(self._train, seconds=self._settings.crop_seconds)
 
-    def loss(self, ids: list[str], draws: Draws) -> LossReport:
-        """Sum of all terms; in the last `adversarial_steps` updates the discriminators learn first."""
+    def batch(self, ids: list[str], draws: Draws) -> tuple[Tensor, Tensor, list[torch.Generator]]:
+        """Crops, their F0, and what their excitation is drawn from."""
         generators = [draws.of(clip_id) for clip_id in ids]
-        waves, f0 = self.crops(ids, generators)
+        return *self.crops(ids, generators), generators
+
+    def loss(self, batch: tuple[Tensor, Tensor, list[torch.Generator]], draws: Draws) -> LossReport:
+        """Sum of all terms; in the last `adversarial_share` of the updates the discriminators learn first."""
+        waves, f0, generators = batch
         features = self._features(waves)
         predicted = self.network.predict_f0(features)
         # The excitation follows the measured F0, so that the filter does not have to wait for the predictor.
         made = self.network.decode(features, self._source(f0, generators))
-        adversarial = draws.step >= self._settings.steps - self._settings.adversarial_steps
+        adversarial = draws.step >= round((1 - self._settings.adversarial_share) * self._settings.steps)
         with torch.autocast(self._device.type, enabled=False):
             losses = {
                 "stft": multi_resolution_stft_loss(made, waves),
@@ -113,9 +117,11 @@ class VocoderTask(Task):
             wave = self._piece(clip_id)
             features = self._features(wave)
             made = self.network(features, generator=torch.Generator().manual_seed(0))
-            mel_total += float(mel_loss(made, wave, self._mel))
+            predicted = self.network.predict_f0(features)
             track = torch.from_numpy(self._track(clip_id, 0, features.shape[2])).to(self._device)
-            f0_total += float(f0_loss(self.network.predict_f0(features), track[None]))
+            with torch.autocast(self._device.type, enabled=False):  # as in `loss`
+                mel_total += float(mel_loss(made.float(), wave, self._mel))
+                f0_total += float(f0_loss(predicted.float(), track[None]))
         count = len(self._validation)
         return {"log_mel": mel_total / count, "f0_hz": f0_total / count}
 
