@@ -131,7 +131,8 @@ def preflight(jobs: Sequence[PartJob], *, call: Caller = in_fresh_process) -> Pr
             trained: _Trained = call(_train, tuple(jobs), place)
             checks += trained.checks
             feature_seconds = trained.feature_seconds
-            if trained.values:
+            # Where an update failed, a network may be left with its adapters in.
+            if len(trained.values) == len(jobs):
                 more, spoken = call(_reload, tuple(jobs), place, trained.values)
                 checks += more
         except BrokenProcessPool:
@@ -230,9 +231,8 @@ def _reload(
         return [PreflightCheck("reload", "", "failed", str(error))], None
     clips = few_clips(Corpus(jobs[0].corpus), model, place)
     for job in jobs:
-        if job.part in values:
-            task = task_of(job, model, clips.train, clips.validation, device(), clips.features)
-            checks.append(_compared(job.part, values[job.part], task.validate()))
+        task = task_of(job, model, clips.train, clips.validation, device(), clips.features)
+        checks.append(_compared(job.part, values[job.part], task.validate()))
     check, seconds = _speak(model, clips)
     return [*checks, check], seconds
 
