@@ -31,8 +31,8 @@ NOTHING = np.uint32(0)
 PAIRED = 1 << 31
 """A pair of clips is one number: the first times this plus the second."""
 
-MOST_FRAMES = 4_000_000
-"""Frames (of 18 hours) that are looked at together: memory is bounded by it."""
+MOST_FRAMES = 1_000_000
+"""Frames (of four hours) that are looked at together: memory is bounded by it, at some 80 bytes each."""
 
 CROWD = 12
 """A value that more frames share is a habit of speech and no sign of a copy."""
