@@ -125,7 +125,18 @@ def test_real_recordings_to_a_verdict(story: Path, shared: Path, tmp_path: Path)
     assert sum(prepared["sides"].values()) == 16
     (tmp_path / "toy.json").write_text(json.dumps(TOY))
     starts = ["--start", story / "models" / "base", "--start", story / "models" / "sft"]
-    options = ["--parts", "lm", "--settings", tmp_path / "toy.json", "--sentences", 2, "-o", tmp_path / "out"]
+    options = [
+        "--parts",
+        "lm",
+        "--settings",
+        tmp_path / "toy.json",
+        "--sentences",
+        2,
+        "--listen",
+        1,
+        "-o",
+        tmp_path / "out",
+    ]
     outcome = cosytune("compare", "--data", tmp_path / "corpus", *starts, *options)
     assert outcome["failures"] == []
     assert outcome["verdict"]["words"], "a comparison ends in words"

@@ -96,7 +96,7 @@ def main() -> None:
     model, corpus, folder = (Path(place) for place in sys.argv[1:4])
     found: dict[str, Any] = {}
     for part in PARTS:
-        changes = {"adversarial_steps": 2} if part == "vocoder" else {}
+        changes = {"adversarial_share": 0.25} if part == "vocoder" else {}
         job = toy_job(part, model, Corpus(corpus), folder / part, steps=8, **changes)
         result = run_job(job)
         found[part] = {"result": len(set(processes.gather([repr(result)])))}

@@ -67,7 +67,7 @@ def task_of(part: PartName, model: Path, corpus: Corpus, **changes: Any) -> Any:
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(
     part: PartName, toy_model: Path, toy_corpus: Corpus, tmp_path: Path
 ) -> None:
-    changes = {"adversarial_steps": 4} if part == "vocoder" else {}
+    changes = {"adversarial_share": 2 / 3} if part == "vocoder" else {}
     whole = train_toy(part, toy_model, toy_corpus, tmp_path / "whole", **changes)
 
     def stop(step: int) -> None:
@@ -168,7 +168,7 @@ def test_batch_statistics_survive_an_update_that_is_not_finite(
 
 
 def test_discriminators_survive_a_wave_that_is_not_finite(toy_model: Path, toy_corpus: Corpus) -> None:
-    adversary = task_of("vocoder", toy_model, toy_corpus, adversarial_steps=1)._adversary
+    adversary = task_of("vocoder", toy_model, toy_corpus, adversarial_share=0.1)._adversary
     before = [value.clone() for value in adversary.judges.parameters()]
     real = torch.rand(2, 3200)
     adversary.update(real, real * float("nan"))
@@ -177,8 +177,17 @@ def test_discriminators_survive_a_wave_that_is_not_finite(toy_model: Path, toy_c
     assert not all(torch.equal(now, then) for now, then in zip(adversary.judges.parameters(), before, strict=True))
 
 
+def test_the_adversary_comes_after_its_warm_up_whatever_the_steps(toy_model: Path, toy_corpus: Corpus) -> None:
+    for steps, share, first in ((10, 0.9, 1), (6, 0.5, 3), (4, 1.0, 0)):
+        task = task_of("vocoder", toy_model, toy_corpus, steps=steps, adversarial_share=share)
+        ids = [clip.id for clip in task.clips()][:2]
+        met = ["generator_period" in task.loss(ids, step, Draws(0, step)).values for step in range(steps)]
+        assert met == [False] * first + [True] * (steps - first)
+    assert task_of("vocoder", toy_model, toy_corpus)._adversary is None
+
+
 def test_the_generator_leaves_no_gradient_in_the_discriminators(toy_model: Path, toy_corpus: Corpus) -> None:
-    adversary = task_of("vocoder", toy_model, toy_corpus, adversarial_steps=1)._adversary
+    adversary = task_of("vocoder", toy_model, toy_corpus, adversarial_share=0.1)._adversary
     made = torch.rand(2, 3200, requires_grad=True)
     torch.stack(list(adversary.losses(torch.rand(2, 3200), made).values())).sum().backward()
     assert made.grad is not None and made.grad.abs().sum() > 0

@@ -23,7 +23,7 @@ from cosytune.training.processes import any_of, average_buffers, gather, leads, 
 from cosytune.training.rehearsal import is_rehearsal, mixed, rehearsed_before
 from cosytune.training.results import MetricPoint, PartResult
 from cosytune.training.run import PartRun, load_moving, moving_state
-from cosytune.training.selection import Listener, Selection
+from cosytune.training.selection import Listener, Selection, is_sampled
 from cosytune.training.settings import LoopSettings, learning_rate
 from cosytune.training.sharding import Sharding, split_as, whole
 from cosytune.training.stopping import StopRequest, stop_request
@@ -309,6 +309,8 @@ class _Loop:
         self.run.rank(self.selection.best)
         if step in self.selection.best:
             self.run.keep(step, weights)
+        if is_sampled(step, self.settings.score_every, self.settings.steps):
+            self.run.keep_samples(step, heard.samples)
         self._record("heard", {"score": heard.score, **heard.values})
 
     def finish(self) -> PartResult:

@@ -113,7 +113,7 @@ class PartResult:
 
 @dataclass(frozen=True)
 class StageResult:
-    """How a whole stage ended: one entry per trained part."""
+    """How a whole stage ended: one entry per trained part; `listener` is who chose checkpoints, empty for nobody."""
 
     stage: str
     start: str
@@ -121,6 +121,7 @@ class StageResult:
     corpus_hash: str
     seed: int
     parts: list[PartResult]
+    listener: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON value."""

@@ -8,7 +8,7 @@ import json
 import math
 import os
 import pickle
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -71,8 +71,9 @@ def load_moving(modules: nn.Module, state: dict[str, Tensor], folder: Path) -> N
 
 class PartRun:
     """One folder: `settings.json`, `metrics.jsonl`, `checkpoints/step-N.pt` and `.sha256`, `weights.pt`, `result.json`;
-    where somebody listens also `best/step-N.pt`, and with LoRA `adapter/`. Apart from them lies what depends on clock
-    and machine: `speed.jsonl`, `tensorboard/`, and `notes.log`, in which the run says what people should know.
+    where somebody listens also `best/step-N.pt` and `samples/step-N/`, and with LoRA `adapter/`. Apart from them lies
+    what depends on clock and machine: `speed.jsonl`, `tensorboard/`, and `notes.log`, in which the run says what people
+    should know.
 
     `result.json` is written last: a folder that has it is finished and is never trained again.
     """
@@ -202,6 +203,15 @@ class PartRun:
     def kept(self, step: int) -> dict[str, Tensor]:
         """What `keep` wrote."""
         return torch.load(self._kept(step), weights_only=True, map_location="cpu")
+
+    def keep_samples(self, step: int, files: Mapping[str, bytes]) -> None:
+        """Write what a checkpoint said; a step that is heard again after a crash takes its own place."""
+        folder = self.folder / "samples" / f"step-{step:08d}"
+        for name, data in files.items():
+            write_bytes(folder / name, data)
+        for path in folder.glob("*"):
+            if path.name not in files:
+                path.unlink()
 
     def _kept(self, step: int) -> Path:
         return self.folder / "best" / f"step-{step:08d}.pt"

@@ -239,7 +239,8 @@ def _run(
             load_strictly(model.part(part.part), read_checkpoint(path), str(path))
             reporter.say(part.in_words())
         results += finished
-    result = StageResult(plan.stage, str(plan.start), start_hash, corpus.hash, plan.seed, results)
+    listener = "" if plan.listener is None else plan.listener.identity
+    result = StageResult(plan.stage, str(plan.start), start_hash, corpus.hash, plan.seed, results, listener)
     write_model(_described(model, plan, corpus, result, reporter), plan.output)
     write_json(result_path, result.to_json())
     return result

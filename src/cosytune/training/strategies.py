@@ -92,9 +92,8 @@ def _full(part: PartName, situation: Situation, changes: Mapping[str, Any]) -> L
     asked = {name: changes[name] for name in ("batch_seconds", "steps") if name in changes}
     full = override(full, part, asked)
     steps = full.steps if "steps" in asked else _budget(part, full, situation)
-    patience = PATIENCE if situation.stage == "tune" else 0
     score_every = max(1, -(-steps // TIMES_HEARD))
-    return full.model_copy(update={"steps": steps, "score_every": score_every, "patience": patience})
+    return full.model_copy(update={"steps": steps, "score_every": score_every, "patience": PATIENCE})
 
 
 def _named(

@@ -65,7 +65,7 @@ class VocoderTask(Task):
         self._validation = [clip.id for clip in spread(validation, VALIDATION_CLIPS)]
         self._waves = Waves([*train, *validation], model.clock.sample_rate)
         self._pitch: dict[str, np.ndarray] = {}
-        self._adversary = _Adversary(settings, device) if settings.adversarial_steps else None
+        self._adversary = _Adversary(settings, device) if settings.adversarial_share else None
 
     def clips(self) -> Sequence[Utterance]:
         """All training clips, each as long as the crop that is taken of it."""
@@ -77,13 +77,13 @@ class VocoderTask(Task):
         return *self.crops(ids, generators), generators
 
     def loss(self, batch: tuple[Tensor, Tensor, list[torch.Generator]], draws: Draws) -> LossReport:
-        """Sum of all terms; in the last `adversarial_steps` updates the discriminators learn first."""
+        """Sum of all terms; in the last `adversarial_share` of the updates the discriminators learn first."""
         waves, f0, generators = batch
         features = self._features(waves)
         predicted = self.network.predict_f0(features)
         # The excitation follows the measured F0, so that the filter does not have to wait for the predictor.
         made = self.network.decode(features, self._source(f0, generators))
-        adversarial = draws.step >= self._settings.steps - self._settings.adversarial_steps
+        adversarial = draws.step >= round((1 - self._settings.adversarial_share) * self._settings.steps)
         with torch.autocast(self._device.type, enabled=False):
             losses = {
                 "stft": multi_resolution_stft_loss(made, waves),
