@@ -45,8 +45,10 @@ def command(
     """Train all five networks on speech, transcribed or not, from nothing or from a start."""
     from cosytune.comparison.compose import corpus_of, initial_start
     from cosytune.errors import InputError
+    from cosytune.training.trackers import parse_trackers
 
     output = named_folder(output)
+    parse_trackers(track)  # refused before anything is prepared
     if start is None:
         corpus = corpus_of(data, output.with_name(output.name + ".corpus"))
         start = initial_start(size or "nano", corpus, seed, output.with_name(output.name + ".initial"))
