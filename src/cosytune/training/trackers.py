@@ -264,8 +264,8 @@ class _MLflow(_Remote):
         identity = self._client.create_experiment(PROJECT) if experiment is None else experiment.experiment_id
         run = self._client.create_run(identity, run_name=self._label).info.run_id
         write_json(self._path, {"run": run})
-        for name, value in self._settings.items():
-            self._client.log_param(run, name, json.dumps(value))
+        param = self._module.entities.Param
+        self._client.log_batch(run, params=[param(name, json.dumps(value)) for name, value in self._settings.items()])
         return run
 
     def log(self, side: str, step: int, values: Mapping[str, float]) -> None:
