@@ -73,12 +73,19 @@ def difference(first: Path, second: Path, start: dict[str, torch.Tensor]) -> flo
     return max(float((one[name] - two[name]).abs().max()) for name in one) / moved
 
 
-@pytest.mark.parametrize("part", ["lm", "flow"])
+@pytest.mark.parametrize("name", ["lm", "flow", "heard", "lora"])
 @pytest.mark.parametrize("kind", ["", "-split"])
-def test_two_processes_train_what_one_trains(runs: dict[str, Path], model: Path, part: str, kind: str) -> None:
-    start = read_model(model).part(part).state_dict()
-    assert difference(runs["one"] / part, runs["two"] / f"{part}{kind}", start) < TOLERANCE
-    assert difference(runs["one"] / part, runs["one"] / f"{part}-split", start) == 0.0
+def test_two_processes_train_what_one_trains(runs: dict[str, Path], model: Path, name: str, kind: str) -> None:
+    start = read_model(model).part("flow" if name == "flow" else "lm").state_dict()
+    assert difference(runs["one"] / name, runs["two"] / f"{name}{kind}", start) < TOLERANCE
+
+
+@pytest.mark.parametrize("kind", ["heard", "heard-split"])
+def test_the_leading_process_listens_for_all(runs: dict[str, Path], kind: str) -> None:
+    one, two = found(runs["one"])["heard"], found(runs["two"])[kind]
+    assert [step for step, _ in two["heard"]] == [0, 3, 6, 8]
+    assert two["chosen"] == one["chosen"]
+    assert [score for _, score in two["heard"]] == pytest.approx([score for _, score in one["heard"]], rel=1e-4)
 
 
 @pytest.mark.parametrize("part", PARTS)

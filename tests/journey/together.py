@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from cosytune.training import processes
 from cosytune.training.jobs import run_job
 from cosytune.training.loop import train
 from cosytune.training.run import PartRun
+from cosytune.training.selection import Heard
 from cosytune.training.settings import PARTS, LoopSettings
 from cosytune.training.task import Draws, LossReport, Task
 from tests.unit.toy import toy_job
@@ -73,6 +74,18 @@ def fit(folder: Path, task: Uneven) -> dict[str, Any]:
     return {"end": result.end, "skipped": result.skipped, "seconds": result.audio_seconds}
 
 
+@dataclass(frozen=True)
+class Largest:
+    """A listener that prefers large weights, so that an early checkpoint is the best."""
+
+    identity = "largest"
+
+    def __call__(self, part: str, network: nn.Module) -> Heard:
+        """See `training.selection.Listener`."""
+        assert processes.leads()
+        return Heard(max(float(value.abs().max()) for value in network.state_dict().values()))
+
+
 def statistics() -> dict[str, Any]:
     """What modules hold after the processes that differ in them were made alike."""
     mean, leader = nn.BatchNorm1d(2), nn.BatchNorm1d(2)
@@ -93,6 +106,7 @@ def fingerprint(module: nn.Module) -> str:
 
 
 def main() -> None:
+    processes.join()
     model, corpus, folder = (Path(place) for place in sys.argv[1:4])
     found: dict[str, Any] = {}
     for part in PARTS:
@@ -100,9 +114,21 @@ def main() -> None:
         job = toy_job(part, model, Corpus(corpus), folder / part, steps=8, **changes)
         result = run_job(job)
         found[part] = {"result": len(set(processes.gather([repr(result)])))}
-    for part in ("lm", "flow"):
-        job = toy_job(part, model, Corpus(corpus), folder / f"{part}-split", steps=8)
-        run_job(replace(job, shard=processes.launched()))
+    heard = {"average": 0.5, "score_every": 3, "keep_best": 2}
+    adapters = {"lora_rank": 2, "accumulate": 3}
+    for part, name, changes in [
+        ("lm", "lm-split", {}),
+        ("flow", "flow-split", {}),
+        ("lm", "heard", heard),
+        ("lm", "heard-split", heard),
+        ("lm", "lora", adapters),
+        ("lm", "lora-split", adapters),
+    ]:
+        job = toy_job(part, model, Corpus(corpus), folder / name, steps=8, **changes)
+        listener = Largest() if "score_every" in changes else None
+        shard = processes.joined() and name.endswith("split")
+        result = run_job(replace(job, shard=shard, listener=listener))
+        found[name] = {"chosen": result.chosen_step, "heard": result.heard}
     cases = {"plain": Uneven(), "short": Uneven(short=1), "poisoned": Uneven(poison=3), "none": Uneven(short=0)}
     for name, task in cases.items():
         found[name] = fit(folder / name, task)

@@ -149,6 +149,16 @@ def test_adapters_begin_as_nothing_and_are_all_that_moves() -> None:
     assert {group["share"] for group in movement.groups(None)} == {1 / 8, 1 / 4, 1 / 2}
 
 
+def test_adapters_begin_alike_whatever_was_drawn_before() -> None:
+    first = Network()
+    Movement(first, settings(lora_rank=2))
+    second = Network()
+    torch.rand(7)
+    Movement(second, settings(lora_rank=2))
+    name = "layers.0.lora_A.default.weight"
+    assert torch.equal(first.get_parameter(name), second.get_parameter(name))
+
+
 def test_frozen_layers_get_no_adapters() -> None:
     network = Network()
     Movement(network, settings(lora_rank=2, freeze=("layers.1",)))

@@ -191,6 +191,7 @@ def following() -> Iterator[bool]:
     The processes that a launcher started beside it are given False after they have trained along, job by job, until
     the leading one has left its block. Only the leading one reads what the user asked for, prepares and writes.
     """
+    processes.join()
     if not processes.leads():
         while (job := processes.share(None)) is not None:
             run_job(job)
@@ -244,7 +245,7 @@ def _last_step(path: Path) -> int:
 
 def default_workers() -> int:
     """Parts trained at a time: two on processors with two cores or more; one on a GPU or by several processes."""
-    return 1 if processes.launched() or torch.cuda.is_available() else min(2, os.cpu_count() or 1)
+    return 1 if processes.joined() or torch.cuda.is_available() else min(2, os.cpu_count() or 1)
 
 
 def threads_for(workers: int) -> int:

@@ -37,7 +37,9 @@ class Movement:
         shares = rate_shares(network, settings.layer_decay)
         freeze(network, settings.freeze)
         if settings.lora_rank:
-            add_lora(network, settings.lora_rank, settings.lora_alpha, settings.lora_dropout)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(settings.seed)  # of the adapters' first numbers
+                add_lora(network, settings.lora_rank, settings.lora_alpha, settings.lora_dropout)
             # An adapter is as deep as the layer it sits on.
             shares = rate_shares(network, settings.layer_decay)
         self._shares = shares

@@ -11,7 +11,6 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from functools import lru_cache
 from typing import Any, TypeVar
 
 import torch
@@ -28,8 +27,9 @@ __all__ = [
     "copy_leader",
     "device",
     "gather",
+    "join",
+    "joined",
     "largest_of",
-    "launched",
     "leads",
     "local_size",
     "rank",
@@ -47,31 +47,53 @@ BUCKET_WEIGHTS = 1 << 23
 """Gradients that travel in one message: 32 MiB of float32, enough to fill a link and little beside the gradients."""
 
 
-def launched() -> bool:
-    """Whether a launcher started more than one process."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+_groups: list[Any] = []
+"""accelerate's account of the group that this process has joined, if it has."""
+
+
+def join() -> None:
+    """Join the group, if a launcher started this process as one of several.
+
+    Processes that this one starts (workers that extract features, a fresh one that reloads a model) inherit the
+    launcher's variables and are not of the group: only who joins is.
+    """
+    if joined() or int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        return
+    from accelerate import PartialState
+    from accelerate.utils import InitProcessGroupKwargs
+
+    gpu = torch.cuda.is_available()
+    wanted = InitProcessGroupKwargs(backend="cpu:gloo,cuda:nccl" if gpu else "gloo", timeout=PATIENCE)
+    # accelerate sets the number of threads where nobody did; jobs set their own (`jobs.threads_for`).
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    _groups.append(PartialState(cpu=not gpu, **wanted.to_kwargs()))
+
+
+def joined() -> bool:
+    """Whether this process is one of several that train together."""
+    return bool(_groups)
 
 
 def device() -> torch.device:
     """Where this process trains: its own GPU, if there are any."""
-    if launched():
-        return _state().device
+    if joined():
+        return _groups[0].device
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def rank() -> int:
     """Number of this process, from 0."""
-    return _state().process_index if launched() else 0
+    return _groups[0].process_index if joined() else 0
 
 
 def size() -> int:
     """How many processes train together."""
-    return _state().num_processes if launched() else 1
+    return _groups[0].num_processes if joined() else 1
 
 
 def local_size() -> int:
     """How many of them share this machine's processor."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if launched() else 1
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if joined() else 1
 
 
 def leads() -> bool:
@@ -81,9 +103,8 @@ def leads() -> bool:
 
 def share(value: T) -> T:
     """What the leading process gave, in every process; it travels pickled, between the processes of this job only."""
-    if not launched():
+    if not joined():
         return value
-    _state()
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
@@ -91,15 +112,14 @@ def share(value: T) -> T:
 
 def wait() -> None:
     """Go on when all processes are here."""
-    if launched():
+    if joined():
         share(None)
 
 
 def gather(values: list[T]) -> list[T]:
     """The values of all processes one after the other, in every process."""
-    if not launched():
+    if not joined():
         return values
-    _state()
     boxes: list[Any] = [None] * size()
     dist.all_gather_object(boxes, values)
     return [value for box in boxes for value in box]
@@ -112,7 +132,7 @@ def any_of(flag: bool) -> bool:
 
 def largest_of(number: int) -> int:
     """The largest number of all processes."""
-    if not launched():
+    if not joined():
         return number
     box = torch.tensor([number], device=device())
     dist.all_reduce(box, dist.ReduceOp.MAX)
@@ -121,7 +141,7 @@ def largest_of(number: int) -> int:
 
 def add_reports(report: LossReport) -> LossReport:
     """The report of a batch that was dealt to all processes: means weighed by their counts, sums of everything else."""
-    if not launched():
+    if not joined():
         return report
     values = [torch.as_tensor(value).detach() for value in (report.loss, *report.values.values())]
     weight = float(report.count)
@@ -149,7 +169,7 @@ def add_gradients(parameters: Sequence[nn.Parameter]) -> None:
     backward passes: a process whose memory was too small has said so before, and batches of unlike token counts are
     weighed as one batch (DDP's mean of means would weigh every process alike).
     """
-    if not launched():
+    if not joined():
         return
     has = torch.tensor([parameter.grad is not None for parameter in parameters], dtype=torch.int32, device=device())
     dist.all_reduce(has, dist.ReduceOp.MAX)
@@ -168,7 +188,7 @@ def add_gradients(parameters: Sequence[nn.Parameter]) -> None:
 
 def average_buffers(modules: nn.Module) -> None:
     """Statistics that networks count themselves (batch normalisation, use of codes) become those of all processes."""
-    if not launched():
+    if not joined():
         return
     for buffer in modules.buffers():
         if buffer.is_floating_point():
@@ -179,7 +199,7 @@ def average_buffers(modules: nn.Module) -> None:
 @torch.no_grad()
 def copy_leader(module: nn.Module) -> None:
     """Weights and statistics of a module become those of the leading process, where it changed them by itself."""
-    if not launched():
+    if not joined():
         return
     for tensor in (*module.parameters(), *module.buffers()):
         dist.broadcast(tensor, src=0)
@@ -195,15 +215,3 @@ def _buckets(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
         buckets[-1].append(parameter)
         room -= parameter.numel()
     return buckets
-
-
-@lru_cache(maxsize=1)
-def _state() -> Any:
-    from accelerate import PartialState
-    from accelerate.utils import InitProcessGroupKwargs
-
-    gpu = torch.cuda.is_available()
-    wanted = InitProcessGroupKwargs(backend="cpu:gloo,cuda:nccl" if gpu else "gloo", timeout=PATIENCE)
-    # accelerate sets the number of threads where nobody did; jobs set their own (`jobs.threads_for`).
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    return PartialState(cpu=not gpu, **wanted.to_kwargs())

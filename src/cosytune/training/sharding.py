@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cosytune.training.processes import launched, leads
+from cosytune.training.processes import joined, leads
 
 __all__ = ["Sharding", "like", "split_as", "whole"]
 
@@ -61,7 +61,7 @@ def whole(value: Any) -> Any:
 
     All processes have to ask at the same time; where nothing is split it is `value` as it is.
     """
-    if not launched():
+    if not joined():
         return value
     from torch.distributed.tensor import DTensor
 
@@ -74,7 +74,7 @@ def whole(value: Any) -> Any:
 
 def like(value: Tensor, wanted: Tensor) -> Tensor:
     """A whole tensor split as `wanted` is, if it is; every process gives the same one."""
-    if not launched():
+    if not joined():
         return value
     from torch.distributed.tensor import DTensor, distribute_tensor
 

@@ -27,7 +27,7 @@ from cosytune.text.tokenizers import SmallTokenizer, load_tokenizer
 from cosytune.training.clips import spoken_text
 from cosytune.training.features import corpus_features
 from cosytune.training.jobs import PartJob, Reporter, default_workers, run_jobs, threads_for
-from cosytune.training.processes import launched
+from cosytune.training.processes import joined
 from cosytune.training.rehearsal import rehearsal_languages, speak_rehearsal
 from cosytune.training.results import PartResult, StageResult, read_record
 from cosytune.training.run import RunOptions
@@ -167,7 +167,7 @@ def resolve_settings(plan: StagePlan, start: Model, corpus: Corpus, reporter: Re
         InputError: no parts, parts that this stage does not train, settings that do not fit or are far outside their
             known range.
     """
-    if plan.shard and not launched():
+    if plan.shard and not joined():
         raise InputError(
             "--shard splits the weights over several processes, and this one is alone; start it with a launcher "
             "(torchrun --nproc-per-node 2 --no-python -- cosytune ...), or leave --shard out"
@@ -283,7 +283,7 @@ def _phases(parts: Sequence[PartName]) -> list[list[PartName]]:
 
 
 def _workers(plan: StagePlan, parts: Sequence[PartName]) -> int:
-    return 1 if launched() else max(1, min(plan.workers, len(parts)))
+    return 1 if joined() else max(1, min(plan.workers, len(parts)))
 
 
 def _jobs(
