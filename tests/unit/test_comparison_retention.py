@@ -17,10 +17,10 @@ TEXTS = [Request(text, "new", language="de", seed=5, name=text) for text in ("ei
 
 
 def test_the_score_is_the_mean_of_what_may_be_believed() -> None:
-    assert score_of(GOOD, True) == pytest.approx((0.8 + 0.5 + 0.8) / 3)
-    assert score_of(GOOD, False) == pytest.approx((0.8 + 0.5) / 2)
-    assert score_of({**GOOD, "cer": 3.0}, True) == pytest.approx((0.8 + 0.5) / 3)
-    assert score_of({"dnsmos_ovrl": 5.0}, False) == 1.0
+    assert score_of(GOOD) == pytest.approx((0.8 + 0.5 + 0.8) / 3)
+    assert score_of({"sim": 0.8, "dnsmos_ovrl": 3.0}) == pytest.approx((0.8 + 0.5) / 2)
+    assert score_of({**GOOD, "cer": 3.0}) == pytest.approx((0.8 + 0.5) / 3)
+    assert score_of({"dnsmos_ovrl": 5.0}) == 1.0
 
 
 @pytest.mark.parametrize(

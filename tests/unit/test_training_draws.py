@@ -19,6 +19,7 @@ from cosytune.data.manifest import Utterance
 from cosytune.models.flow.loss import FlowDraws, draw
 from cosytune.models.folder import read_model
 from cosytune.training import parts
+from cosytune.training.clips import Catalogue
 from cosytune.training.settings import PartName
 from cosytune.training.task import Draws, sum_reports
 from cosytune.training.waves import Waves
@@ -73,7 +74,7 @@ def waves(tmp_path_factory: pytest.TempPathFactory) -> Waves:
     for clip, frames in CLIPS.items():
         write_wave(folder / f"{clip}.wav", rng.uniform(-0.5, 0.5, 100 * frames).astype(np.float32), 16_000)
         clips.append(Utterance(clip, str(folder / f"{clip}.wav"), None, "s", "en", seconds=frames / 160))
-    return Waves(clips, 16_000)
+    return Waves(Catalogue(clips), 16_000)
 
 
 @given(ids=batches)

@@ -135,11 +135,11 @@ def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
 
 def test_it_learns_and_says_how_much(tmp_path: Path) -> None:
     task = Line()
-    result = fit(tmp_path / "run", task, steps=200)
+    result = fit(tmp_path / "run", task, steps=100)
     assert result.end["error"] < 1.0 < 2.0 < result.start["error"]
     assert result.baseline == {"error": 4.0}
     assert result.audio_seconds == sum(len(ids) for ids in task.seen)
-    assert result.settings["steps"] == 200
+    assert result.settings["steps"] == 100
 
 
 def test_curves_hold_what_they_should(tmp_path: Path) -> None:

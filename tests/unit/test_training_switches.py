@@ -11,6 +11,7 @@ import torch
 from cosytune.data.corpus import Corpus
 from cosytune.errors import TrainingError
 from cosytune.models.folder import read_model
+from cosytune.models.layers.dropout import Dropout
 from cosytune.training import loop as loop_module
 from cosytune.training.jobs import run_job
 from cosytune.training.results import PartResult, read_metrics
@@ -137,8 +138,7 @@ def test_pieces_of_a_batch_teach_what_the_batch_teaches(
     part: PartName, toy_model: Path, toy_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Up to dropout, which has no numbers of its own for each clip."""
-    monkeypatch.setattr(torch.nn.Dropout, "forward", lambda self, x: x)
-    monkeypatch.setattr(torch.nn.functional, "dropout", lambda x, *arguments: x)
+    monkeypatch.setattr(Dropout, "forward", lambda self, x: x)
 
     def run(name: str, **changes: Any) -> PartResult:
         return train_toy(part, toy_model, toy_corpus, tmp_path / name, learning_rate=1e-4, **changes)

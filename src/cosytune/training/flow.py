@@ -44,7 +44,7 @@ class FlowTask(Task):
         self._features, self._stage = features, stage
         self._settings, self._device = settings, device
         self._frame_rate = model.clock.frame_rate
-        self._train, self._rehearsal = list(train), list(rehearsal)
+        self._train, self._rehearsal = train, rehearsal
         self._validation = [clip.id for clip in spread(validation, VALIDATION_CLIPS)]
 
     def clips(self) -> Sequence[Utterance]:

@@ -73,6 +73,8 @@ class PartResult:
         stop: why the run ended early, or should have (with `obey_stops` off); empty if nothing spoke for it.
         rollbacks: steps at which the run went back to its last checkpoint, and on at half the rate.
         settings: the resolved loop settings.
+        pieces: how many pieces an update's batch was worked through in at the end: more than `accumulate` where memory
+            was too small for fewer.
     """
 
     part: str
@@ -88,6 +90,7 @@ class PartResult:
     heard: list[tuple[int, float]] = field(default_factory=list)
     chosen_step: int | None = None
     stop: str = ""
+    pieces: int = 1
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> PartResult:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from cosytune.audio.fbank import kaldi_fbank_batch, mean_normalised
+from cosytune.data.clip_index import ClipView, only
 from cosytune.data.manifest import Utterance
 from cosytune.errors import DataError
 from cosytune.models.folder import Model
 from cosytune.models.speaker_encoder.loss import MarginSoftmax
-from cosytune.training.clips import spread
+from cosytune.training.clips import Catalogue, spread
 from cosytune.training.settings import LoopSettings
 from cosytune.training.task import Draws, LossReport, Task
 from cosytune.training.waves import Waves
@@ -52,8 +52,8 @@ class SpeakerEncoderTask(Task):
                 "or start from a model that has a speaker encoder (--start) and leave it out of --parts"
             )
         labels = {speaker: number for number, speaker in enumerate(speakers)}
-        known = [clip for clip in validation if clip.speaker in labels]
-        if not known:
+        held_out = spread(only(validation, lambda clip: clip.speaker in labels), VALIDATION_CLIPS)
+        if not held_out:
             raise DataError(
                 "no validation clip is of a speaker that the training side has; "
                 "prepare the corpus with more recordings per speaker or a larger --validation"
@@ -63,16 +63,16 @@ class SpeakerEncoderTask(Task):
             torch.manual_seed(settings.seed)
             self._margin = MarginSoftmax(self.network.config.speaker_width, len(speakers)).to(device)
         self.head = self._margin
-        self._labels = {clip.id: labels[clip.speaker] for clip in (*train, *known)}
+        self._labels = labels
         self._device, self._settings = device, settings
-        self._train = list(train)
-        self._validation = [clip.id for clip in spread(known, VALIDATION_CLIPS)]
-        self._speakers = len(speakers)
-        self._waves = Waves([*train, *validation], FEATURE_SAMPLE_RATE)
+        self._train = train
+        self._validation = [clip.id for clip in held_out]
+        self._clips = Catalogue(train, held_out)
+        self._waves = Waves(self._clips, FEATURE_SAMPLE_RATE)
 
     def clips(self) -> Sequence[Utterance]:
         """All training clips, transcribed or not, each as long as the crop that is taken of it."""
-        return [replace(clip, seconds=self._settings.crop_seconds) for clip in self._train]
+        return ClipView(self._train, seconds=self._settings.crop_seconds)
 
     def batch(self, ids: list[str], draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
         """Features [B, F, M] of one random crop per clip, their lengths [B] and the numbers of their speakers [B]."""
@@ -114,7 +114,7 @@ class SpeakerEncoderTask(Task):
 
     def baseline(self) -> dict[str, float]:
         """Cross-entropy of calling all speakers equally likely."""
-        return {"cross_entropy": math.log(self._speakers)}
+        return {"cross_entropy": math.log(len(self._labels))}
 
     def _features(self, waves: list[Tensor]) -> tuple[Tensor, Tensor]:
         with torch.autocast(self._device.type, enabled=False):  # validation asks for them in the network's precision
@@ -122,4 +122,4 @@ class SpeakerEncoderTask(Task):
             return mean_normalised(features, lengths).to(self._device), lengths.to(self._device)
 
     def _targets(self, ids: list[str]) -> Tensor:
-        return torch.tensor([self._labels[clip_id] for clip_id in ids], device=self._device)
+        return torch.tensor([self._labels[self._clips[clip_id].speaker] for clip_id in ids], device=self._device)

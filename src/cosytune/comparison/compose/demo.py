@@ -62,7 +62,7 @@ FULL_DEMO = DemoSize(
     new_minutes=5.0,
     sentences=10,
     seeds=1,
-    listen=3,
+    listen=2,
     pretrain={
         "speech_tokenizer": {**_FAST, "steps": 1200},
         "speaker_encoder": {**_FAST, "steps": 200},
@@ -89,7 +89,7 @@ TOY_DEMO = DemoSize(
     new_minutes=1.0,
     sentences=2,
     seeds=1,
-    listen=1,
+    listen=0,
     pretrain=dict.fromkeys(DEFAULT_PARTS["pretrain"], _TOY),
     sft={"lm": _TOY, "flow": _TOY},
     tune={"lm": _TOY, "flow": _TOY, "vocoder": _TOY},

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +22,15 @@ from cosytune.comparison.compose.material import (
     sentences_of,
     with_voices,
 )
-from cosytune.comparison.compose.retention import SEED, Retention, alarm, hear_retention, recall, score_of
+from cosytune.comparison.compose.retention import (
+    OLD_SENTENCES,
+    SEED,
+    Retention,
+    alarm,
+    hear_retention,
+    recall,
+    score_of,
+)
 from cosytune.data.corpus import Corpus
 from cosytune.data.manifest import Utterance
 from cosytune.errors import InputError
@@ -83,8 +90,19 @@ class ValidationListener:
     def __call__(self, part: str, network: nn.Module) -> Heard:
         """See `training.selection.Listener`."""
         known = _known(self)
-        items, values = _hear(known, replace(known.model, parts={**known.model.parts, part: network}))
-        return Heard(score_of(values, known.recogniser_works), values, alarm(values, known.start), _samples(items))
+        heard = known.untouched
+        if not _equal(network, known.model.part(part)):
+            heard = _hear(known, replace(known.model, parts={**known.model.parts, part: network}))
+        values = heard.values
+        return Heard(score_of(values), values, alarm(values, known.untouched.values), _samples(heard.items))
+
+
+@dataclass(frozen=True)
+class _Spoken:
+    """What a model said and the means over it."""
+
+    items: Sequence[SpokenItem]
+    values: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -94,10 +112,9 @@ class _Known:
     model: Model
     clips: Sequence[Utterance]
     references: Mapping[str, list[Recording]]
-    judges: list[Judge]
-    recogniser_works: bool
+    judges: Sequence[Judge]
     retention: Retention
-    start: Mapping[str, float]
+    untouched: _Spoken
 
 
 @lru_cache(maxsize=2)
@@ -106,15 +123,20 @@ def _known(listener: ValidationListener) -> _Known:
     clips = sentences_of(corpus, listener.sentences, "validation")
     own = read_model(listener.model)
     model = with_voices(own, corpus)
-    judges = offline_judges(clips)
     references = {clip.speaker: references_of(corpus, clip.speaker, "validation") for clip in clips}
     texts = [request_of(clip, SEED) for clip in clips]
-    old = sorted(set(own.voices) - set(references))
+    old = sorted(set(own.voices) - set(references))[: max(1, listener.sentences // OLD_SENTENCES)]
     retention = recall(_synthesiser(model), old, sorted(references), texts, _other_languages(own, corpus))
-    errors = _recognition_errors(clips, judges)
-    works = errors is not None and errors <= HIGHEST_ERROR
-    known = _Known(model, clips, references, judges, works, retention, {})
-    return replace(known, start=_hear(known, model)[1])
+    known = _Known(model, clips, references, _judges_that_work(clips), retention, _Spoken([], {}))
+    return replace(known, untouched=_hear(known, model))
+
+
+def _equal(one: nn.Module, other: nn.Module) -> bool:
+    """Whether two networks have the same weights: the untouched start need not be heard twice."""
+    weights, others = one.state_dict(), other.state_dict()
+    return weights.keys() == others.keys() and all(
+        torch.equal(value.cpu(), others[name].cpu()) for name, value in weights.items()
+    )
 
 
 def _other_languages(start: Model, corpus: Corpus) -> list[str]:
@@ -128,17 +150,21 @@ def _synthesiser(model: Model) -> Synthesiser:
     return Synthesiser(model, guards=GuardConfig(retries=0), device="cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _recognition_errors(clips: Sequence[Utterance], judges: Sequence[Judge]) -> float | None:
-    """Character errors on the recordings themselves; None without a recogniser."""
+def _judges_that_work(clips: Sequence[Utterance]) -> list[Judge]:
+    """All but a recogniser that gets too much wrong on the recordings themselves."""
     items = [SpokenItem(clip.id, clip.text or "", *recorded(clip), SEED) for clip in clips]
-    able: Any = [judge for judge in judges if any(info.name == "cer" for info in judge.metrics)]
-    scores = score_system("recordings", items, able, references=[], pitch=False) if able else []
-    errors = [score.value for score in scores if score.metric == "cer"]
-    return float(np.mean(errors)) if errors else None
+    judges = []
+    for judge in offline_judges(clips):
+        if any(info.name == "cer" for info in judge.metrics):
+            scores = score_system("recordings", items, [judge], references=[], pitch=False)
+            if np.mean([score.value for score in scores if score.metric == "cer"]) > HIGHEST_ERROR:
+                continue
+        judges.append(judge)
+    return judges
 
 
-def _hear(known: _Known, model: Model) -> tuple[list[SpokenItem], dict[str, float]]:
-    """What the model says, and the means over it of every metric that has a direction; how much of the old is there."""
+def _hear(known: _Known, model: Model) -> _Spoken:
+    """Let a model speak; means of every metric that has a direction, and how much of the old is still there."""
     synthesiser = _synthesiser(model)
     waves = said_all(synthesiser, [request_of(clip, SEED) for clip in known.clips])
     items = [
@@ -152,7 +178,7 @@ def _hear(known: _Known, model: Model) -> tuple[list[SpokenItem], dict[str, floa
             found.setdefault(score.metric, []).append(score.value)
     wanted = {"spoken", "runaway", "too_short", *(info.name for judge in known.judges for info in judge.metrics)}
     values = {name: float(np.mean(found.get(name, [0.0]))) for name in sorted(wanted)}
-    return items, values | hear_retention(known.retention, synthesiser)
+    return _Spoken(items, values | hear_retention(known.retention, synthesiser))
 
 
 def _samples(items: Sequence[SpokenItem]) -> dict[str, bytes]:

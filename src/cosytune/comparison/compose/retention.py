@@ -17,7 +17,7 @@ from cosytune.evaluation.run import HIGHEST_ERROR, SpokenItem, score_system
 from cosytune.synthesis.requests import Request
 from cosytune.synthesis.synthesiser import Synthesiser
 
-__all__ = ["OLD_VOICES", "SEED", "Retention", "alarm", "hear_retention", "recall", "score_of"]
+__all__ = ["OLD_SENTENCES", "SEED", "Retention", "alarm", "hear_retention", "recall", "score_of"]
 
 OLD_VOICES, OLD_SENTENCES = 4, 2
 LANGUAGE_VOICES, LANGUAGE_SENTENCES = 2, 2
@@ -141,7 +141,7 @@ def _in_all(retention: Retention, request: Request, item: SpokenItem) -> float:
     values = _scores(item, judges, references)
     if not values["spoken"] or values["runaway"]:
         return 0.0
-    return score_of(values, recogniser is not None)
+    return score_of(values)
 
 
 def _scores(item: SpokenItem, judges: Sequence[Judge], references: Sequence[Recording] = ()) -> dict[str, float]:
@@ -149,15 +149,15 @@ def _scores(item: SpokenItem, judges: Sequence[Judge], references: Sequence[Reco
     return {score.metric: score.value for score in scores}
 
 
-def score_of(values: Mapping[str, float], recogniser_works: bool) -> float:
-    """One number from 0 to 1: the mean of opinion, similarity if there is one, and right characters if recognised.
+def score_of(values: Mapping[str, float]) -> float:
+    """One number from 0 to 1: the mean of opinion, and of similarity and right characters where they were judged.
 
     Opinion (DNSMOS, 1 to 5) is mapped to 0 to 1; a character error rate counts as 0 right characters from 1 on.
     """
     terms = [(values["dnsmos_ovrl"] - 1) / 4]
     if "sim" in values:
         terms.append(values["sim"])
-    if recogniser_works:
+    if "cer" in values:
         terms.append(1 - min(1.0, values["cer"]))
     return float(np.mean(terms))
 
