@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,8 @@ def test_adapters_are_merged_into_a_plain_part(
     assert changed
     assert all(name.endswith(".weight") and any(w.isdigit() for w in name.split(".")) for name in changed)
     assert result.end != result.start
-    assert (tmp_path / "adapter" / "adapter_config.json").is_file()
+    config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == str(toy_model)
 
 
 def test_a_run_with_adapters_goes_on_where_it_was(toy_model: Path, toy_corpus: Corpus, tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ from cosytune.text.normalise import normalise
 from cosytune.text.split import sentences
 
 __all__ = [
-    "GAP",
     "WIDE",
     "Alignment",
     "Anchor",

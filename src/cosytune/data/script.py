@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from cosytune.audio.pauses import Activity
-from cosytune.data.alignment import GAP, Alignment, Anchor, Unit, align_units, misfit, units_of_text
+from cosytune.data.alignment import Alignment, Anchor, Unit, align_units, misfit, units_of_text
 from cosytune.data.captions import anchors_of_cues, common_shift, timed_units
 from cosytune.data.hearing import Hearing
 from cosytune.data.subtitles import read_subtitles
@@ -48,9 +48,9 @@ class Script:
         limit: standard deviations by which the speech between two anchors may be longer or shorter than its text; None
             where different people speak at different rates, and only `ODD_RATE` counts.
         hearing: what a recogniser heard, if there is one.
-        gaps: for each unit the probability that nobody read it, and for each stretch of speech the probability that it
-            is not in the text; None where lengths do not tell.
-        certainty: probability from which on it is believed that there is no gap.
+        gaps: where gaps are expected, for each unit the probability that nobody read it, and for each stretch of speech
+            the probability that it is not in the text.
+        certainty: probability from which on it is believed that there is none.
     """
 
     units: Sequence[Unit]
@@ -99,15 +99,6 @@ class Script:
         if self.hearing is not None:
             self._doubt_unheard(steps, full, self.hearing, doubts)
         return doubts
-
-    def has_gaps(self, speech: np.ndarray) -> bool:
-        """Whether anywhere text is not read, speech has no text, or the two do not fit.
-
-        Args:
-            speech: [K, 2], stretches of speech in seconds.
-        """
-        odd = any(a.unit == b.unit or a.stretch == b.stretch for a, b in pairwise(self.anchors))
-        return odd or any(self.doubts(speech))
 
     def _gap(self, step: _Step) -> float:
         """Probability that text is not read, or speech has no text, somewhere in a step."""
@@ -199,24 +190,27 @@ def script_of_transcript(
     units = units_of_text(text, language)
     if not units:
         raise DataError("transcript empty")
-    source = "its transcript placed by pauses" + (" and a recogniser" if hearing is not None else "")
-
-    def placed(gap: float, certainty: float) -> Script:
-        found = align_units(units, activity.speech, None if hearing is None else hearing.evidence, gap)
-        anchors = _certain(found, certainty)
-        gaps = (found.unread, found.untold) if hearing is None else None
-        nobody = [None] * len(units)
-        return Script(
-            units, anchors, [""] * len(units), nobody, source, limit=MISFIT, hearing=hearing, gaps=gaps,
-            certainty=certainty,
-        )  # fmt: skip
-
-    script = placed(GAP, confidence)
-    if hearing is None and script.has_gaps(activity.speech):
-        return placed(GAPPY, 1 - (1 - confidence) / STRICTER)
-    return script
-
-
-def _certain(found: Alignment, confidence: float) -> list[Anchor]:
+    evidence = None if hearing is None else hearing.evidence
+    found, gaps = align_units(units, activity.speech, evidence), None
+    if hearing is None and _has_gaps(found):
+        found = align_units(units, activity.speech, gap=GAPPY)
+        gaps, confidence = (found.unread, found.untold), 1 - (1 - confidence) / STRICTER
     first, *inner, last = found.anchors
-    return [first, *(anchor for anchor in inner if anchor.confidence >= confidence), last]
+    return Script(
+        units,
+        [first, *(anchor for anchor in inner if anchor.confidence >= confidence), last],
+        [""] * len(units),
+        [None] * len(units),
+        "its transcript placed by pauses" + (" and a recogniser" if hearing is not None else ""),
+        limit=MISFIT,
+        hearing=hearing,
+        gaps=gaps,
+        certainty=confidence,
+    )
+
+
+def _has_gaps(found: Alignment) -> bool:
+    """Whether text is more likely not read than read anywhere, or speech between its beginning and its end has none."""
+    told = np.flatnonzero(found.untold <= 0.5)
+    inside = found.untold[told[0] : told[-1]] if len(told) else found.untold
+    return bool((found.unread > 0.5).any() or (inside > 0.5).any())

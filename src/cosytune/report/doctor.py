@@ -103,6 +103,8 @@ def write_doctor_page(
         histograms=[(histogram, draw_histogram(histogram)) for histogram in result.histograms],
         cards=cards,
         rows=ill[:ROWS],
+        # What is said above of all of them need not be explained clip by clip.
+        common={finding.kind for finding in result.corpus if finding.serious},
         more=max(0, len(ill) - ROWS),
     )
     write_text(path, page)

@@ -330,7 +330,7 @@ class _Loop:
         task, progress = self.task, self.progress
         end = self._validated()
         if has_lora(task.network):
-            write_adapter(task.network, self.run.folder / "adapter", start="the start of this run")
+            write_adapter(task.network, self.run.folder / "adapter", start=task.start)
             apart = end if self.settings.precision == "float32" else task.validate()
             merge_lora(task.network)
             self._check_merged(apart)

@@ -70,6 +70,7 @@ class Task(ABC):
         baseline_name: the trivial predictor of `baseline`, in words.
         betas: decays of AdamW's moments.
         network: its weights are the result.
+        start: the model folder that it began as, for the record of adapters.
         head: trained along and thrown away afterwards (a classification head), or None.
     """
 
@@ -77,6 +78,7 @@ class Task(ABC):
     baseline_name: str
     betas: tuple[float, float] = (0.9, 0.98)
     network: Any
+    start: str = ""
     head: nn.Module | None = None
 
     @abstractmethod
