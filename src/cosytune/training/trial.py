@@ -8,6 +8,7 @@ import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -117,13 +118,14 @@ def _try(job: PartJob, place: Path) -> Trial:
     settings = _shortened(job.settings)
     corpus = Corpus(job.corpus)
     clips, batches = _batches(ClipIndex(corpus, "train"), job.part, settings)
-    held_out = spread(corpus.utterances("validation"), VALIDATED)
+    held_out = spread(ClipIndex(corpus, "validation"), VALIDATED)
     check_sides(corpus, clips, held_out, "clips")
     longest = [clip.seconds for clip in clips if clip.id in batches[0]]
     size: dict[str, Any] = {"longest_clips": len(batches[0]), "longest_seconds": max(longest)}
     try:
         model = read_model(job.model)
-        task = task_of(job, model, clips, held_out, device(), StandIns(model, [*clips, *held_out]))
+        stand_ins = StandIns(model, [*clips, *held_out])
+        task = task_of(replace(job, settings=settings), model, clips, held_out, device(), stand_ins)
         measured = _measured(task, settings, place, batches, sum(clip.seconds for clip in held_out))
     except (TrainingError, MemoryError) as error:
         why = str(error).split(";")[0] or "memory ran out"
