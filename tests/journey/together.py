@@ -47,6 +47,9 @@ class Uneven(Task):
     def clips(self) -> list[Utterance]:
         return CLIPS
 
+    def batch(self, ids: list[str], draws: Draws) -> list[str]:
+        return ids
+
     def loss(self, ids: list[str], draws: Draws) -> LossReport:
         x = torch.tensor([[float(clip_id[1:])] for clip_id in ids])
         if processes.rank() == 1:

@@ -19,11 +19,12 @@ from cosytune.data.manifest import Utterance
 from cosytune.models.flow.loss import FlowDraws, draw
 from cosytune.models.folder import read_model
 from cosytune.training import parts
+from cosytune.training.clips import Catalogue
 from cosytune.training.settings import PartName
 from cosytune.training.task import Draws, sum_reports
 from cosytune.training.waves import Waves
 from tests.unit.flow_models import TINY
-from tests.unit.toy import toy_job
+from tests.unit.toy import loss_of, toy_job
 
 CLIPS = {f"clip {number}": 3 + 4 * number for number in range(6)}
 """Ids, and mel frames of each."""
@@ -73,7 +74,7 @@ def waves(tmp_path_factory: pytest.TempPathFactory) -> Waves:
     for clip, frames in CLIPS.items():
         write_wave(folder / f"{clip}.wav", rng.uniform(-0.5, 0.5, 100 * frames).astype(np.float32), 16_000)
         clips.append(Utterance(clip, str(folder / f"{clip}.wav"), None, "s", "en", seconds=frames / 160))
-    return Waves(clips, 16_000)
+    return Waves(Catalogue(clips), 16_000)
 
 
 @given(ids=batches)
@@ -123,7 +124,7 @@ def test_the_gradient_of_a_batch_is_that_of_its_pieces(part: PartName, toy_model
         task.network.zero_grad()
         reports = []
         for piece in cut(ids):
-            reports.append(task.loss(piece, Draws(2, 3)))
+            reports.append(loss_of(task, piece, Draws(2, 3)))
             (reports[-1].loss * reports[-1].count).backward()
         total = sum_reports(reports)
         return total, [weight.grad / total.count for weight in task.network.parameters() if weight.grad is not None]

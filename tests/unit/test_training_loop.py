@@ -17,6 +17,7 @@ from cosytune.data.sampler import endless
 from cosytune.errors import TrainingError
 from cosytune.training.average import WeightAverage
 from cosytune.training.loop import train
+from cosytune.training.means import Sums, add_update, mean_values
 from cosytune.training.pieces import is_out_of_memory
 from cosytune.training.results import PartResult, read_metrics
 from cosytune.training.run import PartRun
@@ -134,11 +135,11 @@ def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
 
 def test_it_learns_and_says_how_much(tmp_path: Path) -> None:
     task = Line()
-    result = fit(tmp_path / "run", task, steps=200)
+    result = fit(tmp_path / "run", task, steps=100)
     assert result.end["error"] < 1.0 < 2.0 < result.start["error"]
     assert result.baseline == {"error": 4.0}
     assert result.audio_seconds == sum(len(ids) for ids in task.seen)
-    assert result.settings["steps"] == 200
+    assert result.settings["steps"] == 100
 
 
 def test_curves_hold_what_they_should(tmp_path: Path) -> None:
@@ -185,12 +186,55 @@ def test_an_update_that_is_not_finite_is_left_out_and_recorded(tmp_path: Path, a
     assert (result.steps, max(point.step for point in curves)) == (30, 30)
 
 
-def test_a_skipped_update_at_a_logged_step_leaves_a_gap(tmp_path: Path) -> None:
-    task = Line()
-    task.poison = {9}
+def test_train_points_are_means_over_the_finite_updates_since_the_last(tmp_path: Path) -> None:
+    task, reports = Line(), list[LossReport]()
+    real = task.loss
+
+    def loss(ids: list[str], draws: Draws) -> LossReport:
+        report = real(ids, draws)
+        reports.append(LossReport(report.loss, report.values, report.audio_seconds, count=1.0 + draws.step % 3))
+        return reports[-1]
+
+    task.loss = loss  # type: ignore[method-assign]
+    task.poison = {9, *range(22, 24)}
     fit(tmp_path / "run", task)
-    names = {p.name for p in read_metrics(tmp_path / "run" / "metrics.jsonl") if (p.step, p.side) == (10, "train")}
-    assert names == {"extra", "learning_rate"}
+    found = {(p.step, p.name): p.value for p in read_metrics(tmp_path / "run" / "metrics.jsonl") if p.side == "train"}
+    for end, steps in {10: range(9), 20: range(10, 20), 30: [20, 21, *range(24, 30)]}.items():
+        counts = [reports[step].count for step in steps]
+        for name in ("loss", "extra"):
+            values = [(reports[step].loss if name == "loss" else reports[step].values[name]).item() for step in steps]
+            mean = sum(value * count for value, count in zip(values, counts, strict=True)) / sum(counts)
+            assert found[end, name] == pytest.approx(mean)
+
+
+def test_where_no_update_was_finite_the_curve_has_a_gap() -> None:
+    sums: Sums = {}
+    add_update(sums, "train", LossReport(torch.tensor(float("nan")), {}, 1.0), 1.0)
+    add_update(sums, "train", LossReport(torch.tensor(1.0), {}, 1.0), float("inf"))
+    assert sums == {}
+
+
+def test_the_gradient_norm_of_a_point_is_the_largest() -> None:
+    sums: Sums = {}
+    for norm in (2.0, 9.0, 3.0):
+        add_update(sums, "train", LossReport(torch.tensor(norm), {}, 1.0), norm)
+    assert mean_values(sums["train"]) == {"loss": pytest.approx(14 / 3), "gradient_norm": 9.0}
+
+
+def test_training_and_validation_run_in_the_same_precision(tmp_path: Path) -> None:
+    class Watched(Line):
+        def loss(self, ids: list[str], draws: Draws) -> LossReport:
+            low.add(("train", torch.is_autocast_enabled("cpu")))
+            return super().loss(ids, draws)
+
+        def validate(self) -> dict[str, float]:
+            low.add(("validation", torch.is_autocast_enabled("cpu")))
+            return super().validate()
+
+    for precision in ("float32", "bfloat16"):
+        low = set[tuple[str, bool]]()
+        fit(tmp_path / precision, Watched(), precision=precision, steps=3)
+        assert low == {(side, precision == "bfloat16") for side in ("train", "validation")}
 
 
 class Fragile(Line):

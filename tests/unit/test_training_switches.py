@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from cosytune.data.corpus import Corpus
 from cosytune.errors import TrainingError
 from cosytune.models.folder import read_model
+from cosytune.models.layers.dropout import Dropout
 from cosytune.training import loop as loop_module
 from cosytune.training.jobs import run_job
 from cosytune.training.results import PartResult, read_metrics
@@ -94,7 +96,8 @@ def test_adapters_are_merged_into_a_plain_part(
     assert changed
     assert all(name.endswith(".weight") and any(w.isdigit() for w in name.split(".")) for name in changed)
     assert result.end != result.start
-    assert (tmp_path / "adapter" / "adapter_config.json").is_file()
+    config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == str(toy_model)
 
 
 def test_a_run_with_adapters_goes_on_where_it_was(toy_model: Path, toy_corpus: Corpus, tmp_path: Path) -> None:
@@ -137,8 +140,7 @@ def test_pieces_of_a_batch_teach_what_the_batch_teaches(
     part: PartName, toy_model: Path, toy_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Up to dropout, which has no numbers of its own for each clip."""
-    monkeypatch.setattr(torch.nn.Dropout, "forward", lambda self, x: x)
-    monkeypatch.setattr(torch.nn.functional, "dropout", lambda x, *arguments: x)
+    monkeypatch.setattr(Dropout, "forward", lambda self, x: x)
 
     def run(name: str, **changes: Any) -> PartResult:
         return train_toy(part, toy_model, toy_corpus, tmp_path / name, learning_rate=1e-4, **changes)

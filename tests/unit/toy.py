@@ -28,10 +28,17 @@ from cosytune.training.jobs import PartJob, run_job
 from cosytune.training.results import PartResult, read_metrics
 from cosytune.training.settings import LoopSettings, PartName
 from cosytune.training.stages import initial_model
+from cosytune.training.task import Draws, LossReport, Task
 from cosytune.units import Clock
 
 SILENT = "v003"
 """The voice (of four) whose clips come without transcripts."""
+
+
+def loss_of(task: Task, ids: list[str], draws: Draws) -> LossReport:
+    """What a task learns from clips."""
+    return task.loss(task.batch(ids, draws), draws)
+
 
 LOOPS: dict[PartName, dict[str, Any]] = {
     "speech_tokenizer": {"batch_seconds": 8.0, "continuous": 0.3},

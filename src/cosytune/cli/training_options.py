@@ -50,7 +50,11 @@ STRATEGY = typer.Option(
     "--strategy",
     help="How the weights may move: full, conservative, lora, or advised (by what the start is; the default of tune).",
 )
-FORCE = typer.Option(False, "--force", help="Allow rates and budgets far outside what was measured to work.")
+FORCE = typer.Option(
+    False,
+    "--force",
+    help="Allow rates and budgets far outside what was measured to work, and go on after a preflight that failed.",
+)
 REPLAY = typer.Option(
     None,
     "--replay",
@@ -227,6 +231,7 @@ def run(asked: Asked) -> None:
             asked.workers or default_workers(),
             strategy=strategy,
             force=asked.force,
+            preflight=asked.stage != "pretrain",
             listener=listener,
             rehearsal=None if rehearsal is None else rehearsal.path,
         )

@@ -9,12 +9,18 @@ import torch
 from torch import nn
 
 from cosytune.errors import TrainingError
+from cosytune.training.pace import Pace
 from cosytune.training.pieces import can_be_cut, is_out_of_memory, pieces_of
 from cosytune.training.processes import add_gradients, add_reports, any_of, largest_of, rank, size
 from cosytune.training.settings import LoopSettings
 from cosytune.training.task import Draws, LossReport, Task, sum_reports
 
-__all__ = ["Gradients"]
+__all__ = ["Gradients", "precision"]
+
+
+def precision(settings: LoopSettings, device: torch.device) -> torch.autocast:
+    """The precision in which a run computes: what is inside runs in bfloat16 if the settings say so."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=settings.precision == "bfloat16")
 
 
 class Gradients:
@@ -24,15 +30,18 @@ class Gradients:
         task: network, clips and loss.
         settings: of the part.
         trained: weights that move.
+        pace: is told what time goes into getting data.
         shard: whether the network is split over the processes, which then add up gradients in their backward passes.
 
     Attributes:
         pieces: in which a batch is worked through; memory that is too small doubles their number.
     """
 
-    def __init__(self, task: Task, settings: LoopSettings, trained: Sequence[nn.Parameter], *, shard: bool) -> None:
+    def __init__(
+        self, task: Task, settings: LoopSettings, trained: Sequence[nn.Parameter], pace: Pace, *, shard: bool
+    ) -> None:
         self.pieces = settings.accumulate
-        self._task, self._settings, self._shard = task, settings, shard
+        self._task, self._settings, self._shard, self._pace = task, settings, shard, pace
         self._trained = list(trained)
         self._device = self._trained[0].device
 
@@ -86,8 +95,10 @@ class Gradients:
             # Weights are gathered by all processes together: one with fewer clips works once more, for nothing.
             pieces += [pieces[-1]] * (largest_of(own) - own)
         for number, piece in enumerate(pieces):
-            with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=settings.precision == "bfloat16"):
-                report = self._task.loss(piece, draws)
+            with self._pace.waiting():
+                batch = self._task.batch(piece, draws)
+            with precision(settings, self._device):
+                report = self._task.loss(batch, draws)
             (report.loss * (report.count if number < own else 0)).backward()
             reports.append(replace(report, loss=report.loss.detach()))
         return sum_reports(reports[:own])

@@ -7,7 +7,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,6 +17,7 @@ from cosytune.data.engine import end_with_parent
 from cosytune.errors import CosytuneError, StoppedError, TrainingError
 from cosytune.training import processes
 from cosytune.training.results import PartResult, read_metrics
+from cosytune.training.run import NOTES, RunOptions
 from cosytune.training.selection import Listener
 from cosytune.training.settings import LoopSettings, PartName, StageName
 from cosytune.training.stopping import StopRequest, stop_request
@@ -72,6 +73,7 @@ class PartJob:
         listener: who hears checkpoints; None: the last one is kept.
         rehearsal: prepared corpus that updates of `replay` are made from.
         shard: split weights and optimizer over the processes (LM and flow).
+        options: what the run does beside learning.
     """
 
     label: str
@@ -85,6 +87,7 @@ class PartJob:
     listener: Listener | None = None
     rehearsal: Path | None = None
     shard: bool = False
+    options: RunOptions = field(default_factory=RunOptions)
 
 
 def run_job(job: PartJob, watch: Watch | None = None) -> PartResult:
@@ -112,6 +115,14 @@ def run_jobs(jobs: Sequence[PartJob], workers: int, reporter: Reporter) -> list[
     """
     for job in jobs:
         reporter.start(job.label, job.settings.steps)
+    telling = _Telling(reporter, jobs)
+    try:
+        return _run_jobs(jobs, workers, telling)
+    finally:
+        telling.tell()
+
+
+def _run_jobs(jobs: Sequence[PartJob], workers: int, reporter: Reporter) -> list[PartResult]:
     if workers == 1:
         results = []
         for job in jobs:
@@ -141,6 +152,36 @@ def run_jobs(jobs: Sequence[PartJob], workers: int, reporter: Reporter) -> list[
                     "the same command goes on from the last checkpoints, with --workers 1 it needs less memory"
                 ) from error
             raise
+
+
+class _Telling:
+    """A reporter that also says what runs note about themselves from now on, wherever they are at work."""
+
+    def __init__(self, reporter: Reporter, jobs: Sequence[PartJob]) -> None:
+        self.start, self.say = reporter.start, reporter.say
+        self._reporter = reporter
+        self._paths = {job.label: job.folder / NOTES for job in jobs}
+        self._told = {label: _size(path) for label, path in self._paths.items()}
+
+    def move(self, name: str, done: int) -> None:
+        self._reporter.move(name, done)
+        self.tell()
+
+    def tell(self) -> None:
+        for label, path in self._paths.items():
+            if _size(path) == self._told[label]:
+                continue
+            with path.open("rb") as notes:
+                notes.seek(self._told[label])
+                new = notes.read()
+            whole = new[: new.rfind(b"\n") + 1]
+            self._told[label] += len(whole)
+            for line in whole.decode("utf-8").splitlines():
+                self.say(f"{label}: {line}")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 @contextmanager

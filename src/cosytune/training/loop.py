@@ -14,11 +14,13 @@ from cosytune.data.manifest import Utterance
 from cosytune.data.sampler import endless
 from cosytune.errors import StoppedError, TrainingError
 from cosytune.training.average import WeightAverage
-from cosytune.training.gradients import Gradients
+from cosytune.training.gradients import Gradients, precision
 from cosytune.training.lora import has_lora, merge_lora, plain_copy, write_adapter
+from cosytune.training.means import Sums, add_update, mean_values
 from cosytune.training.movement import Movement
+from cosytune.training.pace import Pace
 from cosytune.training.processes import any_of, average_buffers, gather, leads, rank, share, size, wait
-from cosytune.training.rehearsal import mixed, rehearsed_before
+from cosytune.training.rehearsal import is_rehearsal, mixed, rehearsed_before
 from cosytune.training.results import MetricPoint, PartResult
 from cosytune.training.run import PartRun, load_moving, moving_state
 from cosytune.training.selection import Listener, Selection, is_sampled
@@ -49,6 +51,7 @@ class Progress:
     skipped: list[tuple[int, list[str]]] = field(default_factory=list)
     rollbacks: list[int] = field(default_factory=list)
     rate_share: float = 1.0
+    sums: Sums = field(default_factory=dict)
     start: dict[str, float] = field(default_factory=dict)
 
 
@@ -112,9 +115,11 @@ class _Loop:
         self.modules = nn.ModuleDict({"network": task.network} | ({} if task.head is None else {"head": task.head}))
         groups = self.movement.groups(task.head)
         self.trained = [parameter for group in groups for parameter in group["params"]]
-        self.gradients = Gradients(task, settings, self.trained, shard=shard)
+        self.pace = Pace()
+        self.gradients = Gradients(task, settings, self.trained, self.pace, shard=shard)
+        # Fused: one pass through memory instead of a dozen. 311 million weights on two cores: 0.12 s instead of 1.05.
         self.optimizer = torch.optim.AdamW(
-            groups, lr=settings.learning_rate, betas=task.betas, weight_decay=settings.weight_decay
+            groups, lr=settings.learning_rate, betas=task.betas, weight_decay=settings.weight_decay, fused=True
         )
         self.average = WeightAverage(task.network, settings.average)
         self.selection = Selection(settings.keep_best, settings.patience)
@@ -138,11 +143,13 @@ class _Loop:
     def run_on(self, watch: Watch | None, stop: StopRequest) -> None:
         """Update after update until the last one, or until a rollback changes which batch is next."""
         progress = self.progress
-        for ids in self._batches():
-            self.update(ids)
+        for ids in self.pace.fed(self._batches()):
+            with self.pace.update():
+                self.update(ids)
             if progress.skips_in_a_row >= SKIPS_BEFORE_ROLLBACK:
                 self._roll_back()
                 return
+            self._record_speed()
             self.between_updates()
             if watch is not None:
                 watch(progress.step)
@@ -193,6 +200,8 @@ class _Loop:
             self.movement.pull(rate)
             self.average.update(self.task.network)
             average_buffers(self.modules)
+            side = "rehearsal" if is_rehearsal(progress.step, settings.replay) else "train"
+            add_update(progress.sums, side, report, norm.item())
             progress.skips_in_a_row = 0
         else:
             # Batch statistics were counted on the way to the loss, and one number that is none would stay in them.
@@ -203,10 +212,21 @@ class _Loop:
         self.optimizer.zero_grad(set_to_none=True)
         progress.step += 1
         progress.audio_seconds += report.audio_seconds
-        if progress.step % LOG_EVERY == 0 or progress.step == settings.steps:
-            values = {name: value.item() for name, value in report.values.items()}
-            extra = {"gradient_norm": norm.item(), "learning_rate": rate}
-            self._record("train", {"loss": report.loss.item(), **values, **extra})
+        self.pace.learned(report.audio_seconds)
+        if self._at_a_point:
+            for side, sums in progress.sums.items():
+                self._record(side, mean_values(sums))
+            self._record("train", {"learning_rate": rate})
+            progress.sums = {}
+
+    @property
+    def _at_a_point(self) -> bool:
+        """Whether the training curves have a point here."""
+        return self.progress.step % LOG_EVERY == 0 or self.progress.step == self.settings.steps
+
+    def _record_speed(self) -> None:
+        if self._at_a_point and (speed := self.pace.take(self.progress.step)) is not None:
+            self.run.record_speed(self.task.part, speed)
 
     def between_updates(self) -> None:
         """Validate, listen and save where the settings ask for it."""
@@ -233,7 +253,9 @@ class _Loop:
             return self._validated()
 
     def _validated(self) -> dict[str, float]:
-        values = self.task.validate()
+        # As in training: else the two curves could not be compared.
+        with precision(self.settings, self.trained[0].device):
+            values = self.task.validate()
         self._record("validation", values)
         return values
 
@@ -285,6 +307,7 @@ class _Loop:
         step = self.progress.step
         heard = listener(self.task.part, network.eval())
         self.selection.add(step, heard)
+        self.run.rank(self.selection.best)
         if step in self.selection.best:
             self.run.keep(step, weights)
         if is_sampled(step, self.settings.score_every, self.settings.steps):
@@ -307,9 +330,10 @@ class _Loop:
         task, progress = self.task, self.progress
         end = self._validated()
         if has_lora(task.network):
-            write_adapter(task.network, self.run.folder / "adapter", start="the start of this run")
+            write_adapter(task.network, self.run.folder / "adapter", start=task.start)
+            apart = end if self.settings.precision == "float32" else task.validate()
             merge_lora(task.network)
-            self._check_merged(end)
+            self._check_merged(apart)
         weights = {name: value.detach().cpu().clone() for name, value in task.network.state_dict().items()}
         result = PartResult(
             part=task.part,
@@ -325,6 +349,7 @@ class _Loop:
             chosen_step=chosen,
             stop=self.selection.stop,
             settings=self.settings.model_dump(mode="json"),
+            pieces=self.gradients.pieces,
         )
         self.run.finish(weights, result)
         return result
@@ -344,10 +369,10 @@ class _Loop:
             with self.average.applied(self.task.network):
                 yield
 
-    def _check_merged(self, end: dict[str, float]) -> None:
-        """Merged weights must validate as the network with adapters did."""
+    def _check_merged(self, apart: dict[str, float]) -> None:
+        """Merged weights must validate as the network with adapters did, in float32: rounding would hide a mistake."""
         merged = self.task.validate()
-        for name, value in end.items():
+        for name, value in apart.items():
             if not math.isclose(merged[name], value, rel_tol=MERGE_TOLERANCE, abs_tol=MERGE_TOLERANCE):
                 raise TrainingError(
                     f"the merged {self.task.part} has {name} {merged[name]:.6g}, with its adapters it had {value:.6g}; "

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from cosytune.data.clip_index import ClipIndex, only
 from cosytune.data.corpus import Corpus
 from cosytune.data.features import FeatureStore
 from cosytune.data.manifest import Utterance
@@ -38,17 +39,17 @@ def train_part(job: PartJob, watch: Watch | None = None) -> PartResult:
     Raises:
         CosytuneError: the corpus, the model or the numbers do not allow it.
     """
-    run = PartRun(
-        job.folder, {"part": job.part, "stage": job.stage, **job.settings.model_dump()}, writes=processes.leads()
-    )
+    settings = {"part": job.part, "stage": job.stage, **job.settings.model_dump()}
+    run = PartRun(job.folder, settings, writes=processes.leads(), options=job.options)
     if (done := processes.share(run.finished())) is not None:
         return done
     device = processes.device()
     model = read_model(job.model)
     corpus = Corpus(job.corpus)
-    train_side, validation_side = corpus.utterances("train"), corpus.utterances("validation")
+    train_side, validation_side = ClipIndex(corpus, "train"), ClipIndex(corpus, "validation")
     check_sides(corpus, train_side, validation_side, "clips")
     task = _task(job, model, corpus, train_side, validation_side, device)
+    task.start = str(job.model)
     # The other parts have heads, adversaries or statistics of whole batches, and fit on any device.
     shard = job.shard and can_be_cut(job.part)
     return train(task, job.settings, run, watch, job.listener, shard)
@@ -58,8 +59,8 @@ def _task(
     job: PartJob,
     model: Model,
     corpus: Corpus,
-    train_side: tuple[Utterance, ...],
-    validation_side: tuple[Utterance, ...],
+    train_side: Sequence[Utterance],
+    validation_side: Sequence[Utterance],
     device: torch.device,
 ) -> Task:
     if job.part not in _FROM_FEATURES:
@@ -67,11 +68,12 @@ def _task(
     identity = model.extractor_hash()
     features = FeatureStore(corpus.features_folder(identity), extractors=identity)
     # Clips that could not be analysed are accounted for in the store's ledger.
-    train_side = tuple(clip for clip in train_side if clip.id in features)
-    validation_side = tuple(clip for clip in validation_side if clip.id in features)
+    train_side, validation_side = (
+        only(side, lambda clip: clip.id in features) for side in (train_side, validation_side)
+    )
     check_sides(corpus, train_side, validation_side, "clips with features")
     known: FeatureStore | RehearsedFeatures = features
-    old: tuple[Utterance, ...] = ()
+    old: Sequence[Utterance] = ()
     if job.settings.replay:
         known, old = _rehearsed(job, model, features)
     return task_of(job, model, train_side, validation_side, device, known, old)
@@ -100,14 +102,14 @@ def task_of(
     return LMTask(model, train_side, validation_side, features, tokenizer, stage, settings, device, rehearsal)
 
 
-def _rehearsed(job: PartJob, model: Model, features: FeatureStore) -> tuple[RehearsedFeatures, tuple[Utterance, ...]]:
+def _rehearsed(job: PartJob, model: Model, features: FeatureStore) -> tuple[RehearsedFeatures, Sequence[Utterance]]:
     if job.rehearsal is None:
         raise DataError(f"the {job.part} is to rehearse in {job.settings.replay:.0%} of its updates, but has no corpus")
     corpus = Corpus(job.rehearsal)
     identity = model.extractor_hash()
     store = FeatureStore(corpus.features_folder(identity), extractors=identity)
     voices = {name: voice.vector.numpy() for name, voice in model.voices.items()}
-    return RehearsedFeatures(features, store, voices), rehearsal_clips(corpus.utterances("train"), store)
+    return RehearsedFeatures(features, store, voices), rehearsal_clips(ClipIndex(corpus, "train"), store)
 
 
 def check_sides(corpus: Corpus, train_side: Sequence[Utterance], validation: Sequence[Utterance], what: str) -> None:

@@ -19,6 +19,7 @@ __all__ = [
     "PartName",
     "StageName",
     "default_settings",
+    "is_large",
     "learning_rate",
     "override",
     "read_overrides",
@@ -70,7 +71,7 @@ class LoopSettings(BaseModel):
         patience: scores in a row without a new best that end the run; 0: none do.
         obey_stops: whether a stop (patience, an alarm) ends the run, or is only recorded, as comparisons need it.
         validate_every, checkpoint_every: updates between validations and between checkpoints.
-        precision: "float32", or "bfloat16" for autocast.
+        precision: "float32", or "bfloat16" for autocast; a run without one gets `precision.default_precision`.
         seed: of data order, crops, dropout and noise.
     """
 
@@ -180,6 +181,11 @@ _LARGE_VOCODER_ADVERSARY = 0.9
 # vocoder 21 million). Weights stand for width here: twice as wide is about four times as many.
 _SIZES = (30e6, 100e6)
 _VOCODER_SIZES = (5e6, 20e6)
+
+
+def is_large(part: PartName, parameters: int) -> bool:
+    """Whether a part of so many weights is larger than those of the small family."""
+    return parameters > (_VOCODER_SIZES if part == "vocoder" else _SIZES)[0]
 
 
 def default_settings(stage: StageName, part: PartName, parameters: int) -> LoopSettings:

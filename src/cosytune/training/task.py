@@ -70,6 +70,7 @@ class Task(ABC):
         baseline_name: the trivial predictor of `baseline`, in words.
         betas: decays of AdamW's moments.
         network: its weights are the result.
+        start: the model folder that it began as, for the record of adapters.
         head: trained along and thrown away afterwards (a classification head), or None.
     """
 
@@ -77,6 +78,7 @@ class Task(ABC):
     baseline_name: str
     betas: tuple[float, float] = (0.9, 0.98)
     network: Any
+    start: str = ""
     head: nn.Module | None = None
 
     @abstractmethod
@@ -87,9 +89,13 @@ class Task(ABC):
         """What the start could do, for the share of updates that `replay` asks for."""
         return ()
 
+    def batch(self, ids: list[str], draws: Draws) -> Any:
+        """What `loss` needs of these clips: read, cut and put together, on the device. It knows nothing of weights."""
+        return ids
+
     @abstractmethod
-    def loss(self, ids: list[str], draws: Draws) -> LossReport:
-        """Loss of one batch, or of one piece of it, in update number `draws.step`."""
+    def loss(self, batch: Any, draws: Draws) -> LossReport:
+        """Loss of what `batch` made of a batch, or of one piece of it, in update number `draws.step`."""
 
     @abstractmethod
     def validate(self) -> dict[str, float]:

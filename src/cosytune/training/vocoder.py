@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from cosytune.audio.mel import flow_mel
 from cosytune.audio.pitch import pitch
+from cosytune.data.clip_index import ClipView
 from cosytune.data.manifest import Utterance
 from cosytune.models.folder import Model
 from cosytune.models.vocoder.config import DiscriminatorConfig
@@ -26,11 +27,11 @@ from cosytune.models.vocoder.loss import (
     multi_resolution_stft_loss,
     relativistic_loss,
 )
-from cosytune.training.clips import spread
+from cosytune.training.clips import Catalogue, spread
 from cosytune.training.processes import add_gradients, size
 from cosytune.training.settings import LoopSettings
 from cosytune.training.task import Draws, LossReport, Task
-from cosytune.training.waves import Waves
+from cosytune.training.waves import Recent, Waves
 
 __all__ = ["VocoderTask"]
 
@@ -39,6 +40,8 @@ VALIDATION_SECONDS = 2.0
 MEL_WEIGHT, MATCHING_WEIGHT = 45.0, 2.0
 F0_SCALE = 100.0
 """Hz that count as much as one unit of the spectral loss: an untrained F0 must not drown everything else."""
+PITCH_BYTES = 256 << 20
+"""Of measured F0 that is kept, some hundred hours; it takes longer to measure than to read."""
 DISCRIMINATOR_RATE = 2e-4
 DISCRIMINATORS = DiscriminatorConfig(period_channels=(16, 64, 128, 128), spectrogram_channels=16)
 
@@ -61,20 +64,25 @@ class VocoderTask(Task):
         self.network = model.part(self.part).to(device)
         self._mel, self._hop = model.mel, model.clock.hop
         self._device, self._settings = device, settings
-        self._train = list(train)
-        self._validation = [clip.id for clip in spread(validation, VALIDATION_CLIPS)]
-        self._waves = Waves([*train, *validation], model.clock.sample_rate)
-        self._pitch: dict[str, np.ndarray] = {}
+        self._train = train
+        held_out = spread(validation, VALIDATION_CLIPS)
+        self._validation = [clip.id for clip in held_out]
+        self._waves = Waves(Catalogue(train, held_out), model.clock.sample_rate)
+        self._tracks = Recent(PITCH_BYTES)
         self._adversary = _Adversary(settings, device) if settings.adversarial_share else None
 
     def clips(self) -> Sequence[Utterance]:
         """All training clips, each as long as the crop that is taken of it."""
-        return [replace(clip, seconds=self._settings.crop_seconds) for clip in self._train]
+        return ClipView(self._train, seconds=self._settings.crop_seconds)
 
-    def loss(self, ids: list[str], draws: Draws) -> LossReport:
-        """Sum of all terms; in the last `adversarial_share` of the updates the discriminators learn first."""
+    def batch(self, ids: list[str], draws: Draws) -> tuple[Tensor, Tensor, list[torch.Generator]]:
+        """Crops, their F0, and what their excitation is drawn from."""
         generators = [draws.of(clip_id) for clip_id in ids]
-        waves, f0 = self.crops(ids, generators)
+        return *self.crops(ids, generators), generators
+
+    def loss(self, batch: tuple[Tensor, Tensor, list[torch.Generator]], draws: Draws) -> LossReport:
+        """Sum of all terms; in the last `adversarial_share` of the updates the discriminators learn first."""
+        waves, f0, generators = batch
         features = self._features(waves)
         predicted = self.network.predict_f0(features)
         # The excitation follows the measured F0, so that the filter does not have to wait for the predictor.
@@ -109,9 +117,11 @@ class VocoderTask(Task):
             wave = self._piece(clip_id)
             features = self._features(wave)
             made = self.network(features, generator=torch.Generator().manual_seed(0))
-            mel_total += float(mel_loss(made, wave, self._mel))
+            predicted = self.network.predict_f0(features)
             track = torch.from_numpy(self._track(clip_id, 0, features.shape[2])).to(self._device)
-            f0_total += float(f0_loss(self.network.predict_f0(features), track[None]))
+            with torch.autocast(self._device.type, enabled=False):  # as in `loss`
+                mel_total += float(mel_loss(made.float(), wave, self._mel))
+                f0_total += float(f0_loss(predicted.float(), track[None]))
         count = len(self._validation)
         return {"log_mel": mel_total / count, "f0_hz": f0_total / count}
 
@@ -157,11 +167,12 @@ class VocoderTask(Task):
 
     def _track(self, clip_id: str, start: int, frames: int) -> np.ndarray:
         """Measured F0 float32 [frames] of a clip from frame `start` on; silence follows its end."""
-        if clip_id not in self._pitch:
-            wave = self._waves[clip_id].numpy()
-            self._pitch[clip_id] = pitch(wave, self._waves.sample_rate, self._hop, len(wave) // self._hop)
-        piece = self._pitch[clip_id][start : start + frames]
+        piece = self._tracks.get(clip_id, self._measured)[start : start + frames]
         return np.pad(piece, (0, frames - len(piece)))
+
+    def _measured(self, clip_id: str) -> np.ndarray:
+        wave = self._waves[clip_id].numpy()
+        return pitch(wave, self._waves.sample_rate, self._hop, len(wave) // self._hop)
 
 
 class _Adversary:
