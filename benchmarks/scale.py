@@ -135,7 +135,7 @@ def lm_task(folder: Path, utterances: int) -> str:
     task = LMTask(model, *sides, _Tokens(), tokenizer, "pretrain", settings, torch.device("cpu"))  # type: ignore[arg-type]
     built, memory = time.perf_counter() - begin, _peak() - before
     for step, ids in enumerate(islice(endless(task.clips(), seconds=BUDGET, seed=0), 10)):
-        task.loss(ids, Draws(0, step))
+        task.loss(task.batch(ids, Draws(0, step)), Draws(0, step))
     return f"{len(task.clips())} clips: {memory:.0f} MB, {built:.1f} s; with ten losses {_peak() - before:.0f} MB"
 
 

@@ -117,7 +117,7 @@ def _try(job: PartJob, place: Path) -> Trial:
     settings = _shortened(job.settings)
     corpus = Corpus(job.corpus)
     clips, batches = _batches(ClipIndex(corpus, "train"), job.part, settings)
-    held_out = spread(corpus.utterances("validation"), VALIDATED)
+    held_out = spread(ClipIndex(corpus, "validation"), VALIDATED)
     check_sides(corpus, clips, held_out, "clips")
     longest = [clip.seconds for clip in clips if clip.id in batches[0]]
     size: dict[str, Any] = {"longest_clips": len(batches[0]), "longest_seconds": max(longest)}
