@@ -233,18 +233,18 @@ def table(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def compare_precision(size: str, folder: Path, steps: int, seconds: float) -> dict[str, Any]:
-    """The LM from the same random weights, on the same batches with the same dropout, in both precisions."""
+def compare_precision(part: str, size: str, folder: Path, steps: int, seconds: float) -> dict[str, Any]:
+    """A part from the same random weights, on the same batches with the same dropout, in both precisions."""
     ends, curves = {}, {}
     for precision in ("float32", "bfloat16"):
         changes = {"batch_seconds": seconds, "steps": steps, "learning_rate": 1e-3, "warmup_steps": 5}
-        settings = settings_of("lm", f"full {precision}", **changes)
+        settings = settings_of(part, f"full {precision}", **changes)
         run = UnstoredRun(folder / precision)
-        result = train(task_of("lm", material("lm", size, folder), settings), settings, run)
-        ends[precision] = {"before": result.start["cross_entropy"], "after": result.end["cross_entropy"]}
+        result = train(task_of(part, material(part, size, folder), settings), settings, run)
+        ends[precision] = {"before": result.start, "after": result.end}
         curves[precision] = [point.value for point in run.points if (point.side, point.name) == ("train", "loss")]
     apart = [abs(one - other) for one, other in zip(*curves.values(), strict=True)]
-    return {"steps": steps, "validation": ends, "largest_difference_of_training_loss": max(apart)}
+    return {"steps": steps, "validation": ends, "training": curves, "largest_difference": max(apart)}
 
 
 def main() -> None:
@@ -255,7 +255,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=20.0, help="of speech in a step")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--compare-precision", action="store_true", help="what bfloat16 does to the loss of the LM")
+    parser.add_argument("--compare-precision", action="store_true", help="what bfloat16 does to the loss")
     parser.add_argument("--steps", type=int, default=30, help="of the comparison")
     parser.add_argument("--only", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -268,7 +268,7 @@ def main() -> None:
         folder = Path(name)
         write_corpus(given.part, given.size, folder)
         if given.compare_precision:
-            print(json.dumps(compare_precision(given.size, folder, given.steps, given.seconds), indent=1))
+            print(json.dumps(compare_precision(given.part, given.size, folder, given.steps, given.seconds), indent=1))
             return
         found = summary(measure(given.part, given.size, folder, given.rounds, given.seconds))
     print(json.dumps({"variants": found, "machine": machine()}) if given.json else table(found))

@@ -167,6 +167,7 @@ def test_version(run: Any) -> None:
         (["sft", "--data", "d", "--start", "a", "-o", "o", "--parts", "ear"], 2, "'ear' is not a part"),
         (["pretrain", "--data", "d", "--start", "a", "--size", "nano", "-o", "o"], 2, "--size nano is for a model"),
         (["pretrain", "--data", "d", "-o", "o"], 2, "there is no folder d"),
+        (["sft", "--data", "d", "--start", "a", "-o", "o", "--track", "tb"], 2, "--track 'tb' is not known; give none"),
         (["evaluate", "m", "--data", "d", "-o", "o"], 2, "there is no folder d"),
         (["data", "prepare", "absent", "-o", "o"], 3, "absent"),
         (["data", "export", "absent", "-o", "o", "--model", "m"], 3, "absent is not a finished corpus"),

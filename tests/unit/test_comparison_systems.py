@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +29,9 @@ from cosytune.files import hash_json
 from cosytune.models.folder import Model, read_model, write_model
 from cosytune.synthesis.requests import Request
 from cosytune.synthesis.synthesiser import Synthesiser
+from cosytune.training.disk import DiskBudget
 from cosytune.training.results import StageResult
+from cosytune.training.run import RunOptions
 from cosytune.training.stages import StagePlan
 from tests.unit.model_examples import tiny_model, tone
 
@@ -267,8 +270,11 @@ def test_all_arms_listen_alike_and_obey_no_stop(
     write_model(tiny_model("bob"), tmp_path / "other")
     starts = {"one": job.model, "two": tmp_path / "other"}
     overrides = {"lm": {"steps": 7}}
-    plan = ComparisonPlan(starts, corpus.path, tmp_path / "out", (0, 1), overrides, listen=listen)
+    disk = DiskBudget(tmp_path / "out" / "arms", 10**9)
+    told: Any = {"listen": listen, "trackers": ("tensorboard",), "disk": disk}
+    plan = ComparisonPlan(starts, corpus.path, tmp_path / "out", (0, 1), overrides, **told)
     stages = arms_of(plan, monkeypatch)
+    assert all(stage.options == RunOptions(("tensorboard",), disk) for stage in stages)
     assert [(stage.start, stage.seed) for stage in stages] == [(s, seed) for seed in (0, 1) for s in starts.values()]
     expected = {"lm": {"steps": 7, "obey_stops": False}, "flow": {"obey_stops": False}}
     assert all(stage.overrides == expected for stage in stages)

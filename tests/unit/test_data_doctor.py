@@ -80,10 +80,6 @@ def test_the_result_survives_its_json(result: DoctorResult, tmp_path: Path) -> N
     assert json.loads(path.read_text())["summary"]["dropped"] == 6
 
 
-def test_workers_change_nothing(folder: Path, result: DoctorResult) -> None:
-    assert check_recordings(folder, workers=2) == result
-
-
 @pytest.mark.parametrize(
     "change",
     [

@@ -87,14 +87,6 @@ def test_without_cutting_long_recordings_are_dropped(folder: Path, tmp_path: Pat
     assert corpus.ledger.reasons("dropped") == {"longer than 30 s": 1}
 
 
-def test_the_number_of_workers_changes_nothing(folder: Path, tmp_path: Path) -> None:
-    talk(folder / "talk.wav", [16.0, 16.0, 9.0])
-    (folder / "broken.wav").write_bytes(b"RIFF nonsense")
-    one = prepare_corpus(folder, tmp_path / "one", detector="energy")
-    many = prepare_corpus(folder, tmp_path / "many", workers=3, detector="energy")
-    assert files_of(many) == files_of(one)
-
-
 def test_what_was_examined_is_not_decoded_again(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measured: list[str] = []
     real = examining_module.measure

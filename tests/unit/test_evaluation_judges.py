@@ -154,8 +154,7 @@ def test_the_recogniser_hears_real_speech_whatever_came_before(judges, speech):
     text, wave, rate = speech["kathleen"][0]
     first = judge.score(wave, rate, text, ())
     assert first["cer"] < 0.4
-    assert judge.score(wave, rate, "Completely other words were wanted here.", ())["cer"] > 0.6
-    judge.score(*speech["kathleen"][1][1:], speech["kathleen"][1][0], ())
+    assert judge.score(*speech["kathleen"][1][1:], "Completely other words were wanted here.", ())["cer"] > 0.6
     assert judge.score(wave, rate, text, ()) == first
 
 
@@ -172,8 +171,7 @@ def test_similarity_tells_two_women_apart(judges, speech):
 def test_opinion_falls_with_noise_and_is_repeatable(judges, speech):
     judge = judges["dnsmos"]
     text, wave, rate = speech["kathleen"][1]
-    wave = wave[: 5 * rate]
-    assert len(wave) == 5 * rate
+    wave = wave[: round(1.2 * rate)]
     clean = judge.score(wave, rate, text, ())
     noisy = judge.score(wave + noise(len(wave) / rate, rate=rate)[: len(wave)] / 3, rate, text, ())
     assert judge.score(wave, rate, text, ()) == clean

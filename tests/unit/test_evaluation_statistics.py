@@ -49,7 +49,7 @@ def test_intervals_over_runs_cover_other_runs(runs, of_run, of_sentence, residua
             + generator.normal(0, residual, (runs, n))
         )
 
-    repeats = 1200
+    repeats = 600
     # Nominal 95 %, less three and a half standard deviations of the share that so many repeats show.
     assert covered(make, 0.3, repeats, hierarchical) > 0.95 - 3.5 * np.sqrt(0.95 * 0.05 / repeats)
 

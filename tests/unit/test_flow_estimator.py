@@ -7,6 +7,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from cosytune.models.flow import estimator as estimator_module
 from cosytune.models.flow.config import EstimatorConfig, FlowConfig
 from cosytune.models.flow.estimator import Attention, Estimator, TimeEmbedding
 from cosytune.models.layers.masks import length_mask
@@ -51,6 +52,24 @@ def test_counting_padding_makes_a_row_depend_on_its_batch() -> None:
     padded = estimator(x, mask, mu, t, speaker, condition)[:, :, :9]
     alone = estimator(x[:, :, :9], mask[:, :9], mu[:, :, :9], t, speaker, condition[:, :, :9])
     assert (padded - alone).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("most", [0, 7])
+def test_attention_in_bfloat16_is_that_in_float32(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """Fused and plain, values and gradients; the reference is computed from the same rounded numbers."""
+    monkeypatch.setattr(estimator_module, "MOST_FRAMES_UNFUSED", most)
+    torch.manual_seed(0)
+    keys = length_mask(torch.tensor([7, 4]), 7)[:, None, None]
+    low = [torch.randn(2, 3, 7, 8).bfloat16().requires_grad_() for _ in range(3)]
+    high = [part.detach().float().requires_grad_() for part in low]
+    made, expected = estimator_module._attend(*low, keys), estimator_module._attend(*high, keys)
+    assert made.dtype == torch.bfloat16
+    torch.testing.assert_close(made.float(), expected, atol=0.02, rtol=0.02)
+    for part in (made, expected):
+        part.float().square().sum().backward()
+    for one, other in zip(low, high, strict=True):
+        torch.testing.assert_close(one.grad.float(), other.grad, atol=0.1, rtol=0.05)
+    assert low[1].grad[1, :, 4:].abs().sum() == low[2].grad[1, :, 4:].abs().sum() == 0
 
 
 @torch.no_grad()

@@ -32,7 +32,7 @@ def test_speed_and_waiting_are_drawn_where_they_were_written_down(tmp_path: Path
     speed = shown["audio_seconds_per_second"]
     assert speed.curves[0].validation == ([10.0, 20.0], [7.0, 9.5]), "of an update done twice the later counts"
     assert speed.words == (
-        "lm, speed in seconds of speech learned a second over updates. Measured: base, seed 0 from 7 to 9.5."
+        "lm, speed in seconds of speech a second over updates. Measured: base, seed 0 from 7 to 9.5."
     )
     assert problems == []
     write_speeds(tmp_path, "no speed\n")

@@ -39,7 +39,7 @@ def speech_of(result: Speech | Failure) -> Speech:
     return result
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(together=st.lists(requests, min_size=2, max_size=4), rows=st.integers(1, 5))
 def test_a_request_does_not_depend_on_its_neighbours(together: list[Request], rows: int) -> None:
     many, alone = (Synthesiser(MODEL, solver=FAST, rows=count) for count in (rows, 1))

@@ -10,7 +10,6 @@ import pytest
 from cosytune.data.corpus import Corpus
 from cosytune.data.pace import Pace
 from cosytune.errors import InputError
-from cosytune.models.folder import read_model, write_model
 from cosytune.training import features
 from cosytune.training.features import corpus_features
 from tests.unit.model_examples import tiny_model
@@ -34,21 +33,6 @@ def test_features_are_made_once_and_the_pace_is_told(corpus: Corpus) -> None:
     again = Quiet()
     assert corpus_features(corpus, model, again).ids == store.ids
     assert (again.moved, again.lines) == ({"features of corpus": 8}, [])
-
-
-def test_processes_make_what_this_process_makes(
-    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_model(tiny_model(), tmp_path / "model")
-    model = read_model(tmp_path / "model")
-    alone = corpus_features(corpus, model, Quiet(), workers=1)
-    before = {path.name: path.read_bytes() for path in alone.path.glob("*.parquet")}
-    other = make_corpus(tmp_path / "other", corpus.utterances())
-    # A long corpus is worth processes without being asked.
-    monkeypatch.setattr(features, "SECONDS_FOR_PROCESSES", 1.0)
-    monkeypatch.setattr(features, "usable_cores", lambda: 2)
-    together = corpus_features(other, model, Quiet())
-    assert {path.name: path.read_bytes() for path in together.path.glob("*.parquet")} == before
 
 
 def test_another_mel_costs_the_mel_only(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:

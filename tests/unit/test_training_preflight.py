@@ -79,8 +79,10 @@ def counted(rows: int = 2, length: int = 60) -> Batch:
 def test_true_labels_are_better() -> None:
     check = label_check(Counting(), counted(), "base")  # type: ignore[arg-type]
     assert check.outcome == "passed"
-    assert check.numbers["true"] < 0.1 < check.numbers["later"]
-    assert check.words.startswith("true 0.0")
+    # The first token has none before it and is guessed wrongly.
+    assert check.numbers["true"] < 0.2
+    assert check.numbers["later"] > 7.0
+    assert check.words.startswith("true 0.1")
 
 
 @pytest.mark.parametrize("network", [Counting(sees=0), Counting(sees=-2), Counting(late=1)])

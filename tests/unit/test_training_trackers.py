@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -203,10 +203,8 @@ def fake_mlflow(calls: list[Any]) -> ModuleType:
             calls.append(("run", experiment, run_name))
             return SimpleNamespace(info=SimpleNamespace(run_id="r1"))
 
-        def log_param(self, run: str, name: str, value: str) -> None:
-            calls.append(("param", run, name, value))
-
-        def log_batch(self, run: str, metrics: list[Any]) -> None:
+        def log_batch(self, run: str, metrics: Sequence[Any] = (), params: Sequence[Any] = ()) -> None:
+            calls.extend(("param", run, *param) for param in params)
             calls.extend(("metric", run, *metric) for metric in metrics)
 
         def set_terminated(self, run: str) -> None:
@@ -215,7 +213,9 @@ def fake_mlflow(calls: list[Any]) -> ModuleType:
     module: Any = ModuleType("mlflow")
     module.MlflowClient = Client
     module.exceptions = SimpleNamespace(MlflowException=RuntimeError)
-    module.entities = SimpleNamespace(Metric=lambda key, value, timestamp, step: (key, value, step))
+    module.entities = SimpleNamespace(
+        Metric=lambda key, value, timestamp, step: (key, value, step), Param=lambda key, value: (key, value)
+    )
     return module
 
 

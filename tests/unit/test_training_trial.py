@@ -94,10 +94,10 @@ def test_the_vocoder_is_tried_on_crops(toy_model: Path, toy_corpus: Corpus, tmp_
 def out_of_memory_above(clips: int) -> Any:
     real = LMTask.loss
 
-    def loss(self: LMTask, ids: list[str], *rest: Any) -> Any:
-        if len(ids) > clips:
+    def loss(self: LMTask, batch: Any, *rest: Any) -> Any:
+        if len(batch.ids) > clips:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
-        return real(self, ids, *rest)
+        return real(self, batch, *rest)
 
     return loss
 

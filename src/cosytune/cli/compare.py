@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from cosytune.cli.training_options import DATA, JSON, LISTEN, PARTS, SETTINGS, WORKERS, named_strategy, split_parts
+from cosytune.cli.training_options import (
+    DATA,
+    JSON,
+    LISTEN,
+    PARTS,
+    SETTINGS,
+    TRACK,
+    WORKERS,
+    named_strategy,
+    split_parts,
+)
 
 if TYPE_CHECKING:
     from cosytune.comparison.plan import ComparisonResult
@@ -32,6 +42,10 @@ def command(
     listen: int = LISTEN,
     settings: Path = SETTINGS,
     workers: int = WORKERS,
+    track: str = TRACK,
+    disk_budget: float = typer.Option(
+        None, "--disk-budget", min=0.001, help="GB that all arms may hold, models and runs; older checkpoints go first."
+    ),
     as_json: bool = JSON,
 ) -> None:
     """Tune several starts on the same recordings, score all beside the untouched starts, and say which did better."""
@@ -39,12 +53,15 @@ def command(
     from cosytune.comparison.compose import compare, corpus_of, keep_apart
     from cosytune.comparison.plan import ComparisonPlan
     from cosytune.report.comparison import write_report
+    from cosytune.training.disk import DiskBudget
     from cosytune.training.jobs import default_workers
     from cosytune.training.settings import read_overrides
+    from cosytune.training.trackers import parse_trackers
 
     keep_apart(data, output)
     starts = named(start)
     overrides = read_overrides(settings) if settings is not None else {}
+    trackers = parse_trackers(track)
     chosen, moved_by = split_parts(parts, "tune"), named_strategy(strategy)
     with progress() as bars:
         corpus = corpus_of(data, output / "corpus")
@@ -59,6 +76,8 @@ def command(
             sentences=sentences,
             workers=workers or default_workers(),
             strategy=moved_by or "full",
+            trackers=trackers,
+            disk=DiskBudget.of_gigabytes(output / "arms", disk_budget),
             listen=listen,
         )
         result = compare(plan, bars)

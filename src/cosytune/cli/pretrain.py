@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import typer
 
 from cosytune.cli.training_options import (
     DATA,
+    DISK_BUDGET,
     FORCE,
     JSON,
     OUTPUT,
@@ -15,6 +17,7 @@ from cosytune.cli.training_options import (
     SEED,
     SETTINGS,
     STRATEGY,
+    TRACK,
     WORKERS,
     Asked,
     named_folder,
@@ -34,17 +37,22 @@ def command(
     seed: int = SEED,
     workers: int = WORKERS,
     strategy: str = STRATEGY,
+    track: str = TRACK,
+    disk_budget: float = DISK_BUDGET,
     force: bool = FORCE,
     as_json: bool = JSON,
 ) -> None:
     """Train all five networks on speech, transcribed or not, from nothing or from a start."""
     from cosytune.comparison.compose import corpus_of, initial_start
     from cosytune.errors import InputError
+    from cosytune.training.trackers import parse_trackers
 
     output = named_folder(output)
+    parse_trackers(track)  # refused before anything is prepared
     if start is None:
         corpus = corpus_of(data, output.with_name(output.name + ".corpus"))
         start = initial_start(size or "nano", corpus, seed, output.with_name(output.name + ".initial"))
     elif size is not None:
         raise InputError(f"--size {size} is for a model begun from nothing; {start} has its size, leave one out")
-    run(Asked("pretrain", start, data, output, parts, settings, seed, workers, strategy, force, as_json))
+    asked = Asked("pretrain", start, data, output, parts, settings, seed, workers, strategy, force, as_json)
+    run(replace(asked, track=track, disk_budget=disk_budget))

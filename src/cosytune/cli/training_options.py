@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DATA",
+    "DISK_BUDGET",
     "FORCE",
     "JSON",
     "LISTEN",
@@ -24,6 +25,7 @@ __all__ = [
     "SEED",
     "SETTINGS",
     "STRATEGY",
+    "TRACK",
     "WORKERS",
     "Asked",
     "by_all_processes",
@@ -69,6 +71,15 @@ LISTEN = typer.Option(
     min=0,
     help="Validation sentences that checkpoints speak; the one that sounds best is kept. 0: the last one is kept.",
 )
+TRACK = typer.Option(
+    "tensorboard", "--track", help="Where curves are drawn too: tensorboard, mlflow, wandb (comma-separated), or none."
+)
+DISK_BUDGET = typer.Option(
+    None,
+    "--disk-budget",
+    min=0.001,
+    help="GB that OUTPUT.run may hold; older checkpoints go first. Free space is looked at in any case.",
+)
 JSON = typer.Option(False, "--json", help="Print the result as JSON.")
 
 
@@ -90,6 +101,8 @@ class Asked:
     replay: float | None = None
     replay_data: Path | None = None
     listen: int = 0
+    track: str = "none"
+    disk_budget: float | None = None
 
 
 def fine_tuning(stage: StageName, about: str) -> Callable[..., None]:
@@ -112,11 +125,14 @@ def fine_tuning(stage: StageName, about: str) -> Callable[..., None]:
         replay: float = REPLAY,
         replay_data: Path = REPLAY_DATA,
         listen: int = LISTEN,
+        track: str = TRACK,
+        disk_budget: float = DISK_BUDGET,
         force: bool = FORCE,
         as_json: bool = JSON,
     ) -> None:
         asked = Asked(stage, start, data, output, parts, settings, seed, workers, strategy, force, as_json)
-        run(replace(asked, replay=replay, replay_data=replay_data, listen=listen))
+        asked = replace(asked, replay=replay, replay_data=replay_data, listen=listen)
+        run(replace(asked, track=track, disk_budget=disk_budget))
 
     command.__doc__ = about
     return command
@@ -203,12 +219,17 @@ def run(asked: Asked) -> None:
     from cosytune.comparison.compose import corpus_of
     from cosytune.comparison.compose.listening import ValidationListener
     from cosytune.errors import InputError
+    from cosytune.training.disk import DiskBudget
     from cosytune.training.jobs import default_workers
+    from cosytune.training.run import RunOptions
     from cosytune.training.settings import read_overrides
     from cosytune.training.stages import StagePlan, run_stage
+    from cosytune.training.trackers import parse_trackers
 
     output = named_folder(asked.output)
     parts, strategy = split_parts(asked.parts, asked.stage), named_strategy(asked.strategy)
+    disk = DiskBudget.of_gigabytes(beside(output, "run"), asked.disk_budget)
+    options = RunOptions(parse_trackers(asked.track), disk)
     given = read_overrides(asked.settings) if asked.settings is not None else {}
     overrides = with_replay(given, parts, asked.replay)
     if asked.replay_data is not None and not any(changes.get("replay") for changes in overrides.values()):
@@ -234,6 +255,7 @@ def run(asked: Asked) -> None:
             preflight=asked.stage != "pretrain",
             listener=listener,
             rehearsal=None if rehearsal is None else rehearsal.path,
+            options=options,
         )
         result = run_stage(plan, bars)
     lines = [part.in_words() for part in result.parts]

@@ -36,6 +36,8 @@ class ComparisonPlan:
         strategy: how the weights may move; all but "advised" give every start the same numbers.
         listen: validation sentences that every checkpoint speaks, so that each arm keeps the one that sounds best, all
             by the same rule; 0: the last one.
+        trackers: names of where curves are drawn beside the run folders (`training.trackers`).
+        disk: what all arms together may fill (`training.disk.DiskBudget`); None: as much as there is.
     """
 
     starts: Mapping[str, Path]
@@ -47,6 +49,8 @@ class ComparisonPlan:
     sentences: int = 20
     workers: int = 2
     strategy: Any = "full"
+    trackers: tuple[Any, ...] = ()
+    disk: Any = None
     listen: int = 0
 
 

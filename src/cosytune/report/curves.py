@@ -17,6 +17,9 @@ __all__ = ["Curve", "Measured", "Panel", "Style", "arm_name", "arm_styles", "cur
 MOST_POINTS = 150
 """A training curve has at most so many points: each is the mean over a stretch."""
 
+MOST_MARKERS = 25
+"""So many points at most where each has a marker."""
+
 COLOURS = (
     ("#2f74d0", "#3fa9dc", "#6f66d6"),
     ("#dd6f12", "#d9a018", "#c2503c"),
@@ -61,7 +64,7 @@ MEASURED: dict[tuple[str, str], Measured] = {
 
 
 SPEEDS: dict[str, Measured] = {
-    "audio_seconds_per_second": Measured("speed", "seconds of speech learned a second", None, "Measured"),
+    "audio_seconds_per_second": Measured("speed", "seconds of speech a second", None, "Measured"),
     "data_wait_share": Measured("waiting for data", "share of training time", None, "Measured"),
 }
 """What the clock says, from `speed.jsonl`."""
@@ -168,7 +171,9 @@ def _speed_panels(name: str, arms: Sequence[Arm], styles: dict[str, Style]) -> t
         curves = []
         for arm in arms:
             own = measured.get(arm_name(arm), [])
-            line = _stretches([float(speed.step) for speed in own], [getattr(speed, metric) for speed in own])
+            line = _stretches(
+                [float(speed.step) for speed in own], [getattr(speed, metric) for speed in own], MOST_MARKERS
+            )
             curves.append(Curve(arm_name(arm), arm.start, styles[arm_name(arm)], ([], []), line, None))
         panels.append(Panel(name, metric, what, tuple(curves), None, ""))
     return panels, problems
@@ -216,9 +221,9 @@ def _side(points: Sequence[MetricPoint], side: str, name: str) -> tuple[list[flo
     return [float(point.step) for point in own], [point.value for point in own]
 
 
-def _stretches(steps: list[float], values: list[float]) -> tuple[list[float], list[float]]:
-    """At most `MOST_POINTS` points: means over equal stretches of neighbours."""
-    pieces = min(MOST_POINTS, len(steps))
+def _stretches(steps: list[float], values: list[float], most: int = MOST_POINTS) -> tuple[list[float], list[float]]:
+    """At most `most` points: means over equal stretches of neighbours."""
+    pieces = min(most, len(steps))
     if not pieces:
         return [], []
     return (

@@ -33,6 +33,11 @@ class DiskBudget:
     folder: Path
     size: int | None = None
 
+    @classmethod
+    def of_gigabytes(cls, folder: Path, gigabytes: float | None) -> DiskBudget:
+        """As a person says it."""
+        return cls(folder, None if gigabytes is None else round(gigabytes * GIGABYTE))
+
     @contextmanager
     def claim(self) -> Iterator[None]:
         """Between looking and having written no other process of the run writes: both would take the same room."""

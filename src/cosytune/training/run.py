@@ -278,7 +278,7 @@ class PartRun:
         self._ranked = self._ranked_on_disk = list(ranked)
         if self.metrics_path.exists():
             os.truncate(self.metrics_path, min(metrics_bytes, self.metrics_path.stat().st_size))
-        self._trackers.begin(step, list(read_metrics(self.metrics_path)))
+        self._trackers.begin(step, read_metrics(self.metrics_path))
 
 
 def _steps(folder: Path) -> list[int]:

@@ -9,7 +9,7 @@ import importlib
 import importlib.util
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
@@ -120,13 +120,15 @@ class Trackers:
         self._open: dict[TrackerName, Tracker] | None = None
         self._start: dict[str, float] = {}
 
-    def begin(self, step: int, points: Sequence[MetricPoint]) -> None:
+    def begin(self, step: int, points: Iterable[MetricPoint]) -> None:
         """Go on after `step` updates (-1: nothing was done yet), or go back to them.
 
         Args:
             step: of the checkpoint that was loaded.
-            points: of the curves up to there.
+            points: of the curves up to there; not looked at without trackers.
         """
+        if not self._names:
+            return
         self._start = {}
         self._remember(points)
         if self._open is None:
@@ -168,7 +170,7 @@ class Trackers:
         except ImportError as error:
             self._say_failed(name, error)
 
-    def _remember(self, points: Sequence[MetricPoint]) -> None:
+    def _remember(self, points: Iterable[MetricPoint]) -> None:
         self._start |= {_name(point): point.value for point in points if point.step == 0 and point.side in _WITH_START}
 
     def _each(self, act: Callable[[Tracker], None]) -> None:
@@ -264,8 +266,8 @@ class _MLflow(_Remote):
         identity = self._client.create_experiment(PROJECT) if experiment is None else experiment.experiment_id
         run = self._client.create_run(identity, run_name=self._label).info.run_id
         write_json(self._path, {"run": run})
-        for name, value in self._settings.items():
-            self._client.log_param(run, name, json.dumps(value))
+        param = self._module.entities.Param
+        self._client.log_batch(run, params=[param(name, json.dumps(value)) for name, value in self._settings.items()])
         return run
 
     def log(self, side: str, step: int, values: Mapping[str, float]) -> None:

@@ -8,6 +8,7 @@ import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -123,7 +124,8 @@ def _try(job: PartJob, place: Path) -> Trial:
     size: dict[str, Any] = {"longest_clips": len(batches[0]), "longest_seconds": max(longest)}
     try:
         model = read_model(job.model)
-        task = task_of(job, model, clips, held_out, device(), StandIns(model, [*clips, *held_out]))
+        stand_ins = StandIns(model, [*clips, *held_out])
+        task = task_of(replace(job, settings=settings), model, clips, held_out, device(), stand_ins)
         measured = _measured(task, settings, place, batches, sum(clip.seconds for clip in held_out))
     except (TrainingError, MemoryError) as error:
         why = str(error).split(";")[0] or "memory ran out"

@@ -24,6 +24,7 @@ from cosytune.models.folder import read_model
 from cosytune.synthesis.synthesiser import Synthesiser
 from cosytune.training.features import corpus_features
 from cosytune.training.jobs import Reporter
+from cosytune.training.run import RunOptions
 from cosytune.training.settings import PartName
 from cosytune.training.stages import StagePlan, run_stage
 
@@ -134,6 +135,7 @@ def _tune(
         label=f"{name} seed {seed}",
         strategy=plan.strategy,
         listener=_listener(plan, plan.starts[name]),
+        options=RunOptions(plan.trackers, plan.disk),
     )
     return Arm(name, seed, str(output), run_stage(stage, reporter))
 
