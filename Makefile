@@ -23,7 +23,7 @@ demo: $(INSTALLED)
 test: lint unit journey
 
 unit: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit --numprocesses 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit --numprocesses 2 --dist worksteal
 
 journey: $(INSTALLED)
 	$(BIN)/python -m pytest tests/journey

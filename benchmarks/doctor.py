@@ -4,7 +4,8 @@ Each defect is planted in a few clips of a clean corpus, one defect at a time, a
 
     python benchmarks/doctor.py --source ../shared/speech/kathleen --others ../shared/speech/kerstin --clips 120
 
-What was heard of a clip is kept in --cache, so that a run that was stopped goes on.
+What the judges hear of a sound is kept in --work, so that a run that was stopped goes on and one that is repeated after
+a change of the doctor is fast; measures are always taken anew. --defects 0:10 makes the first ten rows only.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import argparse
 import hashlib
 import io
 import json
-import pickle
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -27,11 +27,11 @@ from cosytune.audio.files import encode_wave, read_wave, write_wave
 from cosytune.audio.resample import resample
 from cosytune.comparison.compose.checking import make_advisers
 from cosytune.data.doctor.checking import Advisers, conclude, make_listener
-from cosytune.data.doctor.clips import with_languages
 from cosytune.data.doctor.levels import measure_levels
-from cosytune.data.doctor.listening import Heard
+from cosytune.data.doctor.listening import Heard, Listener
 from cosytune.data.doctor.settings import Limits
 from cosytune.data.importers import open_source
+from cosytune.data.languages import with_languages
 from cosytune.data.manifest import Utterance
 
 Change = Callable[[np.ndarray, int, np.random.Generator], tuple[np.ndarray, int]]
@@ -265,15 +265,18 @@ class Bench:
     seed: int
 
     def hear(self, item: Utterance) -> Heard:
-        """What the doctor's listener keeps of a clip, from the cache if the same sound was heard before."""
+        """What the listener keeps of a clip; the judges' part is from the cache if they heard the sound before."""
         sound = hashlib.sha256(Path(item.audio).read_bytes()).hexdigest()[:24]
-        known = self.cache / f"{sound}-{item.language}-{bool(item.text)}-{self.advisers.recogniser is not None}.heard"
+        asked = f"{item.language}-{bool(item.text)}-{self.advisers.recogniser is None}-{self.advisers.embed is None}"
+        known = self.cache / f"{sound}-{asked}.json"
         if known.is_file():
-            # Our own file of a moment ago, not anybody's data.
-            return pickle.loads(known.read_bytes())  # noqa: S301
+            words, vector = json.loads(known.read_text("utf-8"))
+            heard = Listener()(item)
+            return replace(heard, words=words, vector=None if vector is None else np.array(vector, np.float32))
         heard = make_listener([item], self.advisers)(item)
+        vector = None if heard.vector is None else heard.vector.tolist()
         known.parent.mkdir(parents=True, exist_ok=True)
-        known.write_bytes(pickle.dumps(heard))
+        known.write_text(json.dumps([heard.words, vector]), "utf-8")
         return heard
 
     def plant(self, plant: Plant, count: int) -> tuple[list[Utterance], list[Heard], set[str]]:
@@ -346,6 +349,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--recogniser", default="pocketsphinx", help="pocketsphinx or none")
     parser.add_argument("--no-voices", action="store_true")
+    parser.add_argument("--defects", default=":", help="FROM:TO, rows of the table; all without it")
     parser.add_argument("--work", type=Path, default=Path("doctor-benchmark"), help="folder of planted clips and cache")
     arguments = parser.parse_args()
     advisers, _ = make_advisers(None, arguments.recogniser, not arguments.no_voices)
@@ -358,7 +362,9 @@ def main() -> None:
     print(f"untouched: {len(clips)} clips, {dropped} dropped, findings {json.dumps(defects)}\n")
     names = ("planted", "counts as found", "clips", "found", "not kept", "false alarms", "of")
     print(f"| {' | '.join(names)} |\n|{'---|' * len(names)}")
-    for row in rows(bench, plants(others, clips[0].language), arguments.planted, Limits()):
+    first, _, last = arguments.defects.partition(":")
+    wanted = plants(others, clips[0].language)[int(first or 0) : int(last) if last else None]
+    for row in rows(bench, wanted, arguments.planted, Limits()):
         print(f"| {' | '.join(str(row[name]) for name in names)} |")
         sys.stdout.flush()
 

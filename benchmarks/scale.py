@@ -1,4 +1,4 @@
-"""A made-up corpus of a million utterances without audio: written, opened, filtered, split, and dealt into batches.
+"""A made-up corpus of a million utterances without audio: written, opened, filtered, split, dealt out, learned from.
 
 Each step runs in a process of its own, so that its peak memory is its own: `python benchmarks/scale.py --utterances N`.
 """
@@ -12,14 +12,18 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
+
+from cosytune.data.clip_index import ClipIndex
 from cosytune.data.corpus import Contents, Corpus, write_corpus
+from cosytune.data.features import Features
 from cosytune.data.manifest import Utterance
 from cosytune.data.results import LedgerLine
-from cosytune.data.sampler import BatchPlan, ClipIndex, endless_places
+from cosytune.data.sampler import BatchPlan, endless, endless_places
 from cosytune.data.splits import SplitSettings, Splitter
 
 SPEAKERS = 1000
@@ -112,6 +116,36 @@ def resumed(folder: Path, utterances: int) -> str:
     return f"{plan.steps} batches an epoch; first batch after {time.perf_counter() - begin:.1f} s"
 
 
+def lm_task(folder: Path, utterances: int) -> str:
+    """The LM's side of training on all clips, with few and the same speech tokens for each, and ten losses."""
+    import torch
+
+    from cosytune.text.tokenizers import load_tokenizer
+    from cosytune.training.lm import LMTask
+    from cosytune.training.settings import LoopSettings
+    from cosytune.training.stages import initial_model
+    from cosytune.training.task import Draws
+
+    corpus = Corpus(folder)
+    model = initial_model("nano", [clip.text or "" for clip in islice(corpus.stream("train"), 1000)], seed=0)
+    tokenizer = load_tokenizer(model.tokenizer.kind, model.tokenizer.data)
+    settings = LoopSettings(concatenate=0.3, batch_seconds=BUDGET)
+    before, begin = _peak(), time.perf_counter()
+    sides = ClipIndex(corpus, "train"), ClipIndex(corpus, "validation")
+    task = LMTask(model, *sides, _Tokens(), tokenizer, "pretrain", settings, torch.device("cpu"))  # type: ignore[arg-type]
+    built, memory = time.perf_counter() - begin, _peak() - before
+    for step, ids in enumerate(islice(endless(task.clips(), seconds=BUDGET, seed=0), 10)):
+        task.loss(task.batch(ids, Draws(0, step)), Draws(0, step))
+    return f"{len(task.clips())} clips: {memory:.0f} MB, {built:.1f} s; with ten losses {_peak() - before:.0f} MB"
+
+
+class _Tokens:
+    """A store of features that has no file."""
+
+    def read(self, ids: Sequence[str]) -> list[Features]:
+        return [Features(clip, None, "s", np.arange(20), np.ones(128, np.float32)) for clip in ids]
+
+
 STEPS: dict[str, Callable[[Path, int], str]] = {
     "write": write,
     "open": opened,
@@ -119,6 +153,7 @@ STEPS: dict[str, Callable[[Path, int], str]] = {
     "first-batch": first_batch,
     "thousand-batches": thousand_batches,
     "resume": resumed,
+    "lm-task": lm_task,
 }
 
 

@@ -1,4 +1,4 @@
-"""Writing without halves, and hashing: what every room that touches a disk needs."""
+"""Writing without halves, hashing, and JSON of strangers: what every room that touches a disk needs."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ __all__ = [
     "hash_json",
     "json_line",
     "lock",
+    "parse_json",
     "write_bytes",
     "write_folder",
     "write_json",
@@ -72,6 +73,25 @@ def write_json_lines(path: Path, values: Iterable[Any]) -> None:
 def json_line(value: Any) -> bytes:
     """One line of a file of JSON lines, non-ASCII kept readable."""
     return json.dumps(value, ensure_ascii=False).encode("utf-8") + b"\n"
+
+
+def parse_json(text: str) -> Any:
+    """The value of a JSON text that anybody may have written.
+
+    Raises:
+        ValueError: it is not JSON, is nested too deeply to be read, or a string in it holds half of a surrogate pair,
+            which no file of text can hold.
+    """
+    try:
+        value = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if "\\u" in text:
+        try:
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise ValueError("a string of it holds half of a character (a lone surrogate)") from error
+    return value
 
 
 @contextmanager

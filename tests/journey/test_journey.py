@@ -21,7 +21,7 @@ from cosytune.data.manifest import read_manifest
 
 pytest.importorskip("espeakng_loader", reason="the story needs synthetic speech: pip install 'cosytune[synth]'")
 
-TOY = {"lm": {"steps": 2, "batch_seconds": 8.0, "validate_every": 2, "checkpoint_every": 2}}
+TOY = {"lm": {"steps": 2, "batch_seconds": 8.0, "validate_every": 2, "checkpoint_every": 2, "score_every": 2}}
 
 
 def cosytune(*arguments: object, status: int = 0) -> Any:
@@ -125,11 +125,25 @@ def test_real_recordings_to_a_verdict(story: Path, shared: Path, tmp_path: Path)
     assert sum(prepared["sides"].values()) == 16
     (tmp_path / "toy.json").write_text(json.dumps(TOY))
     starts = ["--start", story / "models" / "base", "--start", story / "models" / "sft"]
-    options = ["--parts", "lm", "--settings", tmp_path / "toy.json", "--sentences", 2, "-o", tmp_path / "out"]
+    options = [
+        "--parts",
+        "lm",
+        "--settings",
+        tmp_path / "toy.json",
+        "--sentences",
+        2,
+        "--listen",
+        1,
+        "-o",
+        tmp_path / "out",
+    ]
     outcome = cosytune("compare", "--data", tmp_path / "corpus", *starts, *options)
     assert outcome["failures"] == []
     assert outcome["verdict"]["words"], "a comparison ends in words"
     assert_report_stands_alone(tmp_path / "out" / "report.html")
+    for arm in ("base-seed0.run", "sft-seed0.run"):
+        samples = tmp_path / "out" / "arms" / arm / "lm" / "samples"
+        assert sorted(step.name for step in samples.iterdir()) == ["step-00000000", "step-00000002"]
     scores = json.loads((tmp_path / "out" / "systems" / "recordings" / "scores.json").read_text())["scores"]
     spoken = [score["value"] for score in scores if score["metric"] == "spoken"]
     assert spoken == [1.0, 1.0]
@@ -137,3 +151,29 @@ def test_real_recordings_to_a_verdict(story: Path, shared: Path, tmp_path: Path)
     evaluated = cosytune("evaluate", story / "models" / "base", "--data", tmp_path / "corpus", *options)
     assert evaluated["systems"] == ["recordings", "copy-synthesis", "base"]
     assert (tmp_path / "scores" / "evaluation.json").is_file()
+
+
+def test_a_plan_before_tuning(story: Path) -> None:
+    """Real processes: updates are tried, a model is saved and read again, a sentence is spoken."""
+    models, data = story / "models", story / "data" / "new-voice.corpus"
+    before = sorted(data.rglob("*"))
+    starts = ["--start", models / "base", "--start", models / "sft"]
+    plan = cosytune("plan", "--data", data, *starts, "--goal", "voice", "--measured", story / "comparison")
+    assert {start["kind"] for start in plan["starts"]} == {"base", "sft"}
+    assert plan["measured"].startswith("on these very recordings: ")
+    assert [part["trial"]["fits"] for part in plan["parts"]] == [True, True]
+    outcomes = {(check["name"], check["part"]): check["outcome"] for check in plan["preflight"]["checks"]}
+    assert {outcomes[name, part] for name in ("update", "reload") for part in ("lm", "flow")} == {"passed"}
+    assert plan["seconds"]["all"] > 0
+    assert plan["problems"] == []
+    assert sorted(data.rglob("*")) == before
+
+
+def test_tuning_is_preceded_by_a_preflight(story: Path, tmp_path: Path) -> None:
+    settings = tmp_path / "settings.json"
+    settings.write_text(json.dumps({"lm": TOY["lm"]}))
+    data, start = story / "data" / "new-voice.corpus", story / "models" / "base"
+    arguments = ["--data", data, "--start", start, "-o", tmp_path / "out", "--parts", "lm", "--listen", 0]
+    cosytune("tune", *arguments, "--settings", settings)
+    record = json.loads((tmp_path / "out.run" / "preflight.json").read_text())
+    assert "labels" in {check["name"] for check in record["checks"]}

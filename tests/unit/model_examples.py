@@ -172,9 +172,13 @@ def tiny_model(*voices: str) -> Model:
         },
         "flow": {
             "speech_codebook": 81, "speaker_width": 16, "token_width": 32, "encoder": encoder | {"input": 32},
-            "estimator": {"channels": (32, 32), "blocks": 1, "mid_blocks": 1, "heads": 2, "head_width": 16},
+            "regulator_layers": 1,
+            "estimator": {"channels": (32,), "blocks": 1, "mid_blocks": 1, "heads": 2, "head_width": 16},
         },
-        "vocoder": {"base_channels": 16, "f0_width": 16},
+        "vocoder": {
+            "base_channels": 16, "f0_width": 16, "resblock_kernels": (3,), "resblock_dilations": ((1,),),
+            "source_kernels": (3, 3), "source_dilations": ((1,), (1,)),
+        },
     }  # fmt: skip
     torch.manual_seed(0)
     parts = {}

@@ -142,7 +142,6 @@ BASELINES = {
     "lm": ({"cross_entropy": 5.1}, "unigram of the training tokens"),
     "flow": ({"velocity": 3.4}, "mean and variance of each band"),
 }
-TRAIN = {"cross_entropy": "loss"}
 
 
 def _part(model: Path, part: str, metrics: dict[str, tuple[float, float]], seed: int, curves: bool) -> PartResult:
@@ -156,7 +155,7 @@ def _part(model: Path, part: str, metrics: dict[str, tuple[float, float]], seed:
                 points.append(MetricPoint(part, step, "validation", name, ends[name], step * 12.0))
             if step:
                 noisy = value * (0.97 + 0.03 * float(random.normal()))
-                points.append(MetricPoint(part, step, "train", TRAIN.get(name, name), noisy, step * 12.0))
+                points.append(MetricPoint(part, step, "train", name, noisy, step * 12.0))
     if curves:
         path = model.with_name(f"{model.name}.run") / part / "metrics.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -131,6 +131,22 @@ def test_not_audio(tmp_path: Path, name: str, data: bytes) -> None:
         read_wave(tmp_path / name)
 
 
+@pytest.mark.parametrize("rate", [1, 2**31 - 1])
+def test_a_rate_that_no_recorder_makes(tmp_path: Path, rate: int) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(400, np.float32), 16_000)
+    data = bytearray((tmp_path / "a.wav").read_bytes())
+    data[24:28] = rate.to_bytes(4, "little")
+    (tmp_path / "a.wav").write_bytes(data)
+    with pytest.raises(InputError, match=f"claims {rate} samples a second, and no recorder makes that"):
+        read_wave(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".wav", "nul\0.wav"])
+def test_a_name_that_no_disk_can_hold(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match="does not exist"):
+        read_wave(tmp_path / name)
+
+
 def test_headerless_samples(tmp_path: Path) -> None:
     (tmp_path / "a.raw").write_bytes(bytes(100))
     with pytest.raises(InputError, match="no header that tells its sample rate: convert it"):

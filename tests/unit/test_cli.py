@@ -397,7 +397,8 @@ def test_say_speaks_a_file_of_requests(run: Any, model: Path, tmp_path: Path) ->
 
 
 def test_bench_without_the_source_tree(run: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert "there is no benchmark 'ears'; give lm, flow, vocoder, speech" in run("bench", "ears").err
+    assert "there is no benchmark 'ears'; give lm, flow, vocoder, speech, training" in run("bench", "ears").err
+    assert "give --size instead of --model" in run("bench", "training", "--model", tmp_path).err
     monkeypatch.setattr("cosytune.__file__", str(tmp_path / "a" / "b" / "c" / "cosytune.py"))
     missing = run("bench", "lm")
     assert missing.status == 6

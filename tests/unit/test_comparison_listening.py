@@ -1,84 +1,100 @@
+"""Checkpoints are heard by validation sentences of the voice that is taught; nothing of that is used by the verdict."""
+
 from __future__ import annotations
 
+import io
 import pickle
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
+from cosytune.audio.files import write_wave
 from cosytune.comparison.compose import listening as module
-from cosytune.comparison.compose.listening import ValidationListener, score_of
+from cosytune.comparison.compose import material, retention, systems
+from cosytune.comparison.compose.listening import ValidationListener
+from cosytune.comparison.compose.material import said_all, sentences_of
+from cosytune.comparison.compose.systems import SystemJob, run_system
 from cosytune.data.corpus import Corpus
-from cosytune.errors import InputError
-from cosytune.models.folder import read_model, write_model
+from cosytune.data.manifest import Utterance
+from cosytune.data.prepare import prepare_corpus
+from cosytune.data.sentences import sentences
+from cosytune.errors import InputError, ModelError
+from cosytune.evaluation.results import Score
+from cosytune.models.folder import Model, read_model, write_model
 from cosytune.models.voices import Voice
+from cosytune.synthesis.requests import Failure, Outcome, Request, Speech
+from tests.unit.model_examples import tiny_model, tone
 
-GOOD = {"sim": 0.8, "dnsmos_ovrl": 3.0, "cer": 0.2, "runaway": 0.0, "retention": 0.9}
-
-
-def test_the_score_is_the_mean_of_what_may_be_believed() -> None:
-    assert score_of(GOOD, True) == pytest.approx((0.8 + 0.5 + 0.8) / 3)
-    assert score_of(GOOD, False) == pytest.approx((0.8 + 0.5) / 2)
-    assert score_of({**GOOD, "cer": 3.0}, True) == pytest.approx((0.8 + 0.5) / 3)
+RATE = 16_000
 
 
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({}, ""),
-        ({"runaway": 0.33}, ""),
-        ({"runaway": 0.5}, "speech runs away in 50% of the sentences, the start's in 0%"),
-        ({"retention": 0.76}, ""),
-        ({"retention": 0.7}, "the start's own voices are going: their similarity is 0.70, untouched it was 0.90"),
-    ],
-)
-def test_alarms(changes: dict[str, float], words: str) -> None:
-    assert module._alarm({**GOOD, **changes}, GOOD) == words
-
-
-def test_no_old_voices_no_alarm_about_them() -> None:
-    start = {name: value for name, value in GOOD.items() if name != "retention"}
-    assert module._alarm(start, start) == ""
+def spoken(wave: np.ndarray) -> Speech:
+    return Speech(wave, RATE, "voice", [])
 
 
 class Toneful:
-    """Speaks a tone whose pitch depends on the voice and on a weight of the LM."""
+    """Speaks a tone whose pitch depends on the voice and on a weight of the LM, and notes what it was asked for."""
 
-    sample_rate = 16_000
+    sample_rate = RATE
+    asked: list[Request] = []  # noqa: RUF012 - of all instances
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Model, **_: Any) -> None:
         self.shift = float(next(iter(model.part("lm").parameters())).flatten()[0])
 
-    def speak(self, request: Any) -> Any:
-        class Spoken:
-            wave = np.sin(np.arange(8000) * (0.05 + 0.01 * len(request.voice) + self.shift)).astype(np.float32)
+    def speak(self, request: Request) -> Speech:
+        Toneful.asked.append(request)
+        pitch = 0.05 + 0.01 * len(request.voice or "") + self.shift
+        return spoken(np.sin(np.arange(8000) * pitch).astype(np.float32))
 
-        return Spoken()
+    def speak_all(self, requests: Iterator[Request]) -> Iterator[Outcome]:
+        for number, request in reversed(list(enumerate(requests))):
+            yield Outcome(number, request, self.speak(request))
+
+
+ERRORS = {"now": 0.1}
+
+
+def score_system(system: str, items: Any, judges: Any, *, references: Any, pitch: bool = True) -> list[Score]:
+    """Similar is what is equal to a reference."""
+    metrics = {"runaway", "spoken", *(info.name for judge in judges for info in judge.metrics)}
+    made = []
+    for item in items:
+        same = [float(np.array_equal(item.wave, other.wave)) for other in references]
+        values = {
+            "sim": max(same, default=0.0),
+            "dnsmos_ovrl": 3.0,
+            "cer": ERRORS["now"],
+            "runaway": 0.0,
+            "spoken": 1.0,
+        }
+        made += [Score(system, item.sentence, name, value, 0) for name, value in values.items() if name in metrics]
+    return made
+
+
+@pytest.fixture(autouse=True)
+def fakes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for place in (module, retention, systems):
+        monkeypatch.setattr(place, "score_system", score_system)
+    for place in (module, systems):
+        monkeypatch.setattr(place, "Synthesiser", Toneful)
+    Toneful.asked.clear()
+    module._known.cache_clear()
+    yield
+    module._known.cache_clear()
 
 
 @pytest.fixture
-def listener(toy_model: Path, toy_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A start with an old voice, tones for speech, and judges that compare tones."""
+def listener(toy_model: Path, toy_corpus: Corpus, tmp_path: Path) -> ValidationListener:
+    """A start with an old voice."""
     model = read_model(toy_model)
     old = {"old": Voice(torch.ones(model.part("lm").config.speaker_width))}
     write_model(replace(model, voices=old), tmp_path / "start")
-
-    def score_system(system: str, items: Any, judges: Any, *, references: Any, pitch: bool) -> list[Any]:
-        from cosytune.evaluation.results import Score
-
-        made = []
-        for item in items:
-            same = [float(np.array_equal(item.wave, other.wave)) for other in references]
-            values = {"sim": max(same, default=0.0), "dnsmos_ovrl": 3.0, "cer": 0.1, "runaway": 0.0, "spoken": 1.0}
-            made += [Score(system, item.sentence, name, value, 0) for name, value in values.items()]
-        return made
-
-    monkeypatch.setattr(module, "_synthesiser", Toneful)
-    monkeypatch.setattr(module, "score_system", score_system)
-    module._known.cache_clear()
     return ValidationListener(tmp_path / "start", toy_corpus.path, 3)
 
 
@@ -95,6 +111,40 @@ def test_what_is_heard_is_the_network_in_training(listener: ValidationListener, 
     assert listener("lm", network) == moved
 
 
+def test_the_untouched_start_is_heard_once(listener: ValidationListener, toy_model: Path) -> None:
+    network = read_model(toy_model).part("lm")
+    first = listener("lm", network)
+    asked = len(Toneful.asked)
+    assert listener("lm", network) == first
+    assert len(Toneful.asked) == asked
+    with torch.no_grad():
+        next(iter(network.parameters())).add_(0.01)
+    assert listener("lm", network) != first
+    # Three sentences of the new voices, two of the old one.
+    assert len(Toneful.asked) == asked + 5
+
+
+@pytest.mark.parametrize(("errors", "believed"), [(0.1, True), (0.4, True), (0.5, False)])
+def test_a_recogniser_that_fails_on_the_recordings_is_not_asked(
+    listener: ValidationListener, toy_model: Path, monkeypatch: pytest.MonkeyPatch, errors: float, believed: bool
+) -> None:
+    monkeypatch.setitem(ERRORS, "now", errors)
+    heard = listener("lm", read_model(toy_model).part("lm"))
+    assert ("cer" in heard.values) == believed
+    expected = [0.5, heard.values["sim"], 1 - errors] if believed else [0.5, heard.values["sim"]]
+    assert heard.score == pytest.approx(np.mean(expected))
+
+
+def test_few_sentences_few_old_voices(listener: ValidationListener, toy_model: Path) -> None:
+    model = read_model(listener.model)
+    many = {f"old {number}": model.voices["old"] for number in range(9)}
+    write_model(replace(model, voices=many), listener.model)
+    for sentences_heard, voices in ((1, 1), (2, 1), (5, 2), (8, 4), (50, 4)):
+        module._known.cache_clear()
+        known = module._known(replace(listener, sentences=sentences_heard))
+        assert len({request.voice for request in known.retention.requests["retention"]}) == voices
+
+
 def test_other_parts_are_the_start_s(listener: ValidationListener, toy_model: Path) -> None:
     network = read_model(toy_model).part("flow")
     with torch.no_grad():
@@ -102,24 +152,106 @@ def test_other_parts_are_the_start_s(listener: ValidationListener, toy_model: Pa
     assert listener("flow", network).values["retention"] == 1.0
 
 
+def test_people_can_hear_it_too(listener: ValidationListener, toy_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SAMPLES", 2)
+    monkeypatch.setattr(module, "SAMPLE_SECONDS", 0.25)
+    samples = listener("lm", read_model(toy_model).part("lm")).samples
+    clips = sentences_of(Corpus(listener.corpus), 3, "validation")[:2]
+    assert {name for name in samples if name.endswith(".txt")} == {f"{clip.id}.txt" for clip in clips}
+    assert samples[f"{clips[0].id}.txt"].decode() == clips[0].text
+    wave, rate = soundfile.read(io.BytesIO(samples[f"{clips[1].id}.flac"]))
+    assert (len(wave), rate) == (RATE // 4, RATE)
+    assert wave.std() > 0.1
+
+
+def test_a_start_is_asked_for_the_languages_that_the_recordings_lack(
+    listener: ValidationListener, toy_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "rehearsal_languages", lambda start: ("zh", "en"))
+    values = listener("lm", read_model(toy_model).part("lm")).values
+    assert [name for name in values if name.startswith("language")] == ["language_zh"]
+
+
 def test_it_travels_to_other_processes(listener: ValidationListener) -> None:
     assert pickle.loads(pickle.dumps(listener)) == listener  # noqa: S301 - our own, made a line before
     assert "3 validation sentences" in listener.identity
 
 
-def test_what_cannot_be_heard_is_refused_before_training(listener: ValidationListener, toy_corpus: Corpus) -> None:
+def test_what_cannot_be_heard_is_refused_before_training(listener: ValidationListener, tmp_path: Path) -> None:
     listener.check()
     with pytest.raises(InputError, match="0 sentences cannot be heard; give 1 or more"):
         replace(listener, sentences=0)
+    for number in range(8):
+        write_wave(tmp_path / "recordings" / "ada" / f"{number}.wav", tone(0.4, RATE, seed=number), RATE)
+    silent = prepare_corpus(tmp_path / "recordings", tmp_path / "corpus", language="en", validation=0.3)
+    with pytest.raises(
+        InputError, match=r"validation side of .* has no transcribed clip .* without listening \(--listen"
+    ):
+        replace(listener, corpus=silent.path).check()
 
 
-def test_a_sentence_that_fails_is_heard_as_silence(toy_corpus: Corpus) -> None:
-    class Mute:
-        sample_rate = 16_000
+def test_what_cannot_be_said_is_none_and_keeps_its_place() -> None:
+    class Choosy(Toneful):
+        def __init__(self) -> None:
+            self.broken = False
 
-        def speak(self, request: Any) -> Any:
-            raise InputError("it cannot")
+        def speak_all(self, requests: Iterator[Request]) -> Iterator[Outcome]:
+            waves = {"a": np.ones(4, np.float32), "c": np.full(4, np.nan, np.float32), "d": np.zeros(0, np.float32)}
+            for number, request in reversed(list(enumerate(requests))):
+                wave = waves.get(request.text)
+                result = Failure(InputError("it cannot")) if wave is None else spoken(wave)
+                yield Outcome(number, request, result)
+            if self.broken:
+                raise ModelError("scores that are not numbers")
 
-    item = module._item(Mute(), toy_corpus.utterances("validation")[0])  # type: ignore[arg-type]
-    assert item.wave is None
-    assert module._old_speech(Mute(), "old", toy_corpus.utterances("validation"), 0) == []  # type: ignore[arg-type]
+    synthesiser: Any = Choosy()
+    asked = [Request(text, "ada") for text in "abcd"]
+    waves = said_all(synthesiser, asked)
+    assert [wave is not None for wave in waves] == [True, False, False, False]
+    synthesiser.broken = True
+    assert said_all(synthesiser, asked) == [None] * 4
+
+
+@pytest.fixture
+def two_voices(tmp_path: Path) -> Corpus:
+    """Both speakers read the same sentences, so that a text could easily be on two sides."""
+    for speaker in ("ada", "bob"):
+        for number, sentence in enumerate(sentences(24)):
+            path = tmp_path / "recordings" / speaker / f"{number}.wav"
+            write_wave(path, tone(0.4, RATE, seed=number), RATE)
+            path.with_suffix(".txt").write_text(sentence.text)
+    return prepare_corpus(tmp_path / "recordings", tmp_path / "two", language="en", validation=0.25, test=0.25)
+
+
+def test_what_selects_never_judges(two_voices: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No sentence, recording or random number is used both to choose a checkpoint and to judge it."""
+    write_model(tiny_model("ada", "old"), tmp_path / "start")
+    heard: list[str] = []
+
+    def recorded(clip: Utterance) -> tuple[np.ndarray, int]:
+        heard.append(clip.id)
+        return np.ones(8000, np.float32), RATE
+
+    for place in (module, material, systems):
+        monkeypatch.setattr(place, "recorded", recorded)
+    for place in (module, systems):
+        monkeypatch.setattr(place, "with_voices", lambda model, corpus: model)
+
+    def used() -> tuple[set[str], set[str], set[int]]:
+        recordings, asked = set(heard), list(Toneful.asked)
+        heard.clear()
+        Toneful.asked.clear()
+        return recordings, {request.text for request in asked}, {request.seed for request in asked}
+
+    listener = ValidationListener(tmp_path / "start", two_voices.path, 8)
+    listener("lm", read_model(tmp_path / "start").part("lm"))
+    selecting = used()
+    ids = tuple(clip.id for clip in sentences_of(two_voices, 20))
+    for kind in ("recordings", "model"):
+        folder = tmp_path / "systems" / kind
+        job = SystemJob(kind, kind, tmp_path / "start", two_voices.path, folder, tuple(range(5)), ids)  # type: ignore[arg-type]
+        run_system(replace(job, model=None) if kind == "recordings" else job)
+    judging = used()
+    for chosen, judged in zip(selecting, judging, strict=True):
+        assert chosen and judged
+        assert not chosen & judged

@@ -28,6 +28,8 @@ from cosytune.files import hash_json
 from cosytune.models.folder import Model, read_model, write_model
 from cosytune.synthesis.requests import Request
 from cosytune.synthesis.synthesiser import Synthesiser
+from cosytune.training.results import StageResult
+from cosytune.training.stages import StagePlan
 from tests.unit.model_examples import tiny_model, tone
 
 RATE = 16_000
@@ -233,6 +235,58 @@ def test_judges_and_starts_are_tried_before_anything_is_trained(
     with pytest.raises(ModelError, match="has no vocoder"):
         comparing.compare(plan, Quiet())
     assert happened == ["recordings"]
+
+
+def arms_of(plan: ComparisonPlan, monkeypatch: pytest.MonkeyPatch) -> list[StagePlan]:
+    """The stages that a comparison would run."""
+    asked: list[StagePlan] = []
+
+    class EnoughError(Exception):
+        pass
+
+    def note(stage: StagePlan, reporter: object) -> StageResult:
+        asked.append(stage)
+        return StageResult(stage.stage, str(stage.start), "", "", stage.seed, [])
+
+    def stop(*_: object) -> None:
+        raise EnoughError
+
+    monkeypatch.setattr(comparing, "run_systems", lambda *_: {})
+    monkeypatch.setattr(comparing, "run_stage", note)
+    monkeypatch.setattr(comparing, "corpus_features", stop)
+    with pytest.raises(EnoughError):
+        comparing.compare(plan, Quiet())
+    return asked
+
+
+@pytest.mark.parametrize("listen", [0, 2])
+def test_all_arms_listen_alike_and_obey_no_stop(
+    job: SystemJob, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listen: int
+) -> None:
+    assert job.model is not None
+    write_model(tiny_model("bob"), tmp_path / "other")
+    starts = {"one": job.model, "two": tmp_path / "other"}
+    overrides = {"lm": {"steps": 7}}
+    plan = ComparisonPlan(starts, corpus.path, tmp_path / "out", (0, 1), overrides, listen=listen)
+    stages = arms_of(plan, monkeypatch)
+    assert [(stage.start, stage.seed) for stage in stages] == [(s, seed) for seed in (0, 1) for s in starts.values()]
+    expected = {"lm": {"steps": 7, "obey_stops": False}, "flow": {"obey_stops": False}}
+    assert all(stage.overrides == expected for stage in stages)
+    assert overrides == {"lm": {"steps": 7}}
+    listeners = [stage.listener for stage in stages]
+    if listen:
+        assert [getattr(listener, "model", None) for listener in listeners] == [stage.start for stage in stages]
+        assert len({listener.identity for listener in listeners if listener is not None}) == 1
+    else:
+        assert listeners == [None] * 4
+
+
+def test_a_comparison_lets_no_arm_end_early(job: SystemJob, corpus: Corpus, tmp_path: Path) -> None:
+    assert job.model is not None
+    starts = {"one": job.model, "two": job.model}
+    plan = ComparisonPlan(starts, corpus.path, tmp_path, overrides={"flow": {"obey_stops": True}})
+    with pytest.raises(InputError, match=r"settings ask the flow to obey stops, .* a comparison only records stops"):
+        comparing.compare(plan, Quiet())
 
 
 def test_recordings_are_also_measured_against_other_speakers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,7 +54,7 @@ def book(sentences: int, seed: int) -> str:
 def test_borders_are_found(seed: int) -> None:
     units = units_of_text(book(12, seed), "en")
     speech, borders = read_out(units, seed)
-    anchors = align_units(units, speech)
+    anchors = align_units(units, speech).anchors
     assert [(anchor.unit, anchor.stretch) for anchor in (anchors[0], anchors[-1])] == [
         (0, 0),
         (len(units), len(speech)),
@@ -73,7 +73,7 @@ def test_text_that_was_not_read_and_speech_without_text_are_left_out() -> None:
     speech, borders = read_out(units, 3, skipped=(long[3],))
     announcement = np.array([[0.0, 4.0], [5.0, 9.0], [10.0, 14.0]])
     speech = np.concatenate([announcement, speech + 15.5])
-    anchors = [anchor for anchor in align_units(units, speech) if anchor.confidence >= 0.9]
+    anchors = [anchor for anchor in align_units(units, speech).anchors if anchor.confidence >= 0.9]
     assert (anchors[0].unit, anchors[0].stretch) == (0, 0)
     assert (anchors[1].unit, anchors[1].stretch) == (0, 3)
     right = [anchor for anchor in anchors[1:] if borders.get(anchor.unit) == anchor.stretch - 3]
@@ -83,17 +83,35 @@ def test_text_that_was_not_read_and_speech_without_text_are_left_out() -> None:
 def test_a_ten_minute_text_in_the_hour_of_another_does_not_fail() -> None:
     units = units_of_text(book(10, 1), "en")
     speech = np.stack([np.arange(400) * 9.0, np.arange(400) * 9.0 + 8.0], axis=1)
-    anchors = align_units(units, speech)
+    anchors = align_units(units, speech).anchors
     assert (anchors[0].unit, anchors[-1].unit) == (0, len(units))
 
 
-def test_nothing_to_lay() -> None:
-    assert align_units([], np.array([[0.0, 1.0]])) == []
-    assert align_units(units_of_text("Yes.", "en"), np.zeros((0, 2))) == []
-    assert [(a.unit, a.stretch) for a in align_units(units_of_text("Yes.", "en"), np.array([[0.0, 0.4]]))] == [
-        (0, 0),
-        (1, 1),
-    ]
+def test_one_unit_is_the_whole() -> None:
+    anchors = align_units(units_of_text("Yes.", "en"), np.array([[0.0, 0.4]])).anchors
+    assert [(anchor.unit, anchor.stretch) for anchor in anchors] == [(0, 0), (1, 1)]
+
+
+def test_gaps_have_a_probability() -> None:
+    units = [Unit(f"Sentence {number}. ", size, True) for number, size in enumerate([30, 44, 26, 60, 35, 50, 28, 41])]
+    speech, _ = read_out(units, 5)
+    whole = align_units(units, speech)
+    assert whole.unread.shape == (8,) and whole.untold.shape == (8,)
+    assert whole.unread.max() < 1e-3 and whole.untold.max() < 1e-3
+    read, _ = read_out(units, 5, skipped=(3,))
+    found = align_units(units, read)
+    assert found.unread[3] > 0.9 and np.delete(found.unread, 3).max() < 0.1 and found.untold.max() < 0.1
+    told = align_units([*units[:3], *units[4:]], speech)
+    assert told.untold[3] > 0.9 and np.delete(told.untold, 3).max() < 0.1 and told.unread.max() < 0.1
+
+
+def test_whoever_expects_gaps_is_less_sure_that_there_are_none() -> None:
+    units = [Unit(f"Sentence {number}. ", size, True) for number, size in enumerate([30, 44, 26, 60, 35, 50, 28, 41])]
+    # Another sentence, of half the length, is read instead of the fourth.
+    other = [*units[:3], Unit("Another. ", 28, True), *units[4:]]
+    speech, _ = read_out(other, 5)
+    trusting, expecting = (align_units(units, speech, gap=gap).unread[3] for gap in (8.0, 4.0))
+    assert trusting < 0.05 < expecting
 
 
 @pytest.mark.parametrize(

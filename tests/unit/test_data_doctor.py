@@ -11,10 +11,11 @@ import pytest
 
 from cosytune.audio.files import write_wave
 from cosytune.comparison.compose.checking import check, check_paths, make_advisers
+from cosytune.data import transcripts
 from cosytune.data.doctor import Advisers, Recogniser, check_recordings, make_exhibits
 from cosytune.data.doctor.exhibits import choose_exhibits
 from cosytune.data.doctor.listening import Listener, lost_clip, sound_hash
-from cosytune.data.doctor_results import DoctorResult, Finding, read_check
+from cosytune.data.doctor_results import DoctorResult, Finding, read_check, read_clips
 from cosytune.data.manifest import Utterance
 from cosytune.errors import DataError, InputError
 from tests.unit.doctor_examples import RATE, TEXTS, voice, write_folder
@@ -74,6 +75,8 @@ def test_the_result_survives_its_json(result: DoctorResult, tmp_path: Path) -> N
     path = tmp_path / "check.json"
     result.write(path)
     assert read_check(path) == result
+    assert tuple(read_clips(path)) == result.clips
+    assert json.loads(path.read_text()) == json.loads(json.dumps(result.to_json()))
     assert json.loads(path.read_text())["summary"]["dropped"] == 6
 
 
@@ -100,6 +103,23 @@ def test_another_json_is_refused(result: DoctorResult, tmp_path: Path, change: o
     (tmp_path / "check.json").write_text(json.dumps(value))
     with pytest.raises(DataError, match=r"give the check\.json beside it"):
         read_check(tmp_path / "check.json")
+    with pytest.raises(DataError, match=r"give the check\.json beside it"):
+        list(read_clips(tmp_path / "check.json"))
+
+
+def test_clips_are_read_one_by_one_or_from_a_file_laid_out_anew(result: DoctorResult, tmp_path: Path) -> None:
+    path = tmp_path / "check.json"
+    result.write(path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert sum(line.startswith(b'{"id": ') for line in lines) == len(result.clips)
+    path.write_text(json.dumps(json.loads(path.read_text()), indent=4))
+    assert tuple(read_clips(path)) == result.clips
+    path.write_bytes(b"".join(lines[:-1]))
+    with pytest.raises(DataError, match="ends in the middle"):
+        list(read_clips(path))
+    path.write_bytes(b"".join(lines).replace(b'"version": 1', b'"version": 9'))
+    with pytest.raises(DataError, match="version 9"):
+        list(read_clips(path))
 
 
 def test_a_missing_json_is_refused(tmp_path: Path) -> None:
@@ -207,8 +227,32 @@ def test_nothing_is_written_among_the_recordings(tmp_path: Path) -> None:
     for name in ("check.json", "check"):
         with pytest.raises(InputError, match=r"ends in \.html"):
             check_paths(tmp_path / "in", tmp_path / name)
-    with pytest.raises(InputError, match="choose one of pocketsphinx, none"):
+    with pytest.raises(InputError, match="there is no recogniser 'whisper' here"):
         make_advisers(None, "whisper", False)
+
+
+def test_a_recogniser_of_the_users_own_listens_in_any_language(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[int] = []
+
+    class Model:
+        def __init__(self, recogniser: object) -> None:
+            heard.append(0)
+
+        def hear(self, wave: np.ndarray) -> str:
+            heard.append(len(wave))
+            return "mumble"
+
+    monkeypatch.setitem(transcripts._MODELS, "whisper", Model)
+    monkeypatch.setattr(transcripts, "_package", lambda kind: None)
+    transcripts._model_of.cache_clear()
+    model = folder.parent / "tiny.pt"
+    model.write_bytes(b"")
+    result, _ = check(folder, Quiet(), recogniser=str(model), voices=False, workers=1, limit=4, language="fr")
+    assert result.listeners == ("whisper:tiny.pt",)
+    readable = [clip for clip in result.clips if clip.measures is not None]
+    assert readable and {clip.heard for clip in readable} == {"mumble"}
+    # Loaded once, and given 16 kHz.
+    assert heard == [0, *(round(16_000 * clip.measures.seconds) for clip in readable if clip.measures is not None)]
 
 
 def test_the_wiring(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,9 @@ from tests.unit.worker_functions import die, refuse, square, threads
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
-    with open_engine("local", 2) as engine:
+    with pytest.MonkeyPatch.context() as patch, open_engine("local", 2) as engine:
+        # What the user's shell says about threads, which a worker must not heed.
+        patch.setenv("OMP_NUM_THREADS", "2")
         yield engine
 
 
@@ -31,9 +33,8 @@ def test_results_come_in_order_and_from_other_processes(engine: Engine) -> None:
     assert list(engine.map(square, [])) == []
 
 
-def test_each_worker_computes_with_one_thread() -> None:
-    with open_engine("local", 2) as engine:
-        assert list(engine.map(threads, range(2))) == [1, 1]
+def test_a_worker_computes_with_one_thread(engine: Engine) -> None:
+    assert list(engine.map(threads, [0])) == [1]
 
 
 def test_few_items_are_taken_ahead(engine: Engine) -> None:

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cosytune.data.clip_index import ClipIndex
 from cosytune.data.corpus import Contents, Corpus, write_corpus
 from cosytune.data.manifest import Utterance
 from cosytune.data.results import LedgerLine
-from cosytune.data.sampler import BatchPlan, ClipIndex, batches, endless, endless_places
+from cosytune.data.sampler import BatchPlan, batches, endless, endless_places
 from cosytune.data.splits import SIDES
 from cosytune.errors import DataError
 

@@ -58,6 +58,16 @@ def test_what_was_not_heard_is_doubted() -> None:
     assert [doubt for number, doubt in enumerate(doubts) if number != 2] == [""] * 4
 
 
+def test_where_a_gap_is_likely_nothing_is_believed() -> None:
+    gaps = (np.array([0.0, 0.0, 0.2, 0.0, 0.0]), np.array([0.0, 0.0, 0.0, 0.0, 0.08]))
+    script, speech = script_of([3] * 5, [3] * 5, limit=MISFIT, gaps=gaps)
+    doubts = script.doubts(speech)
+    assert [bool(doubt) for doubt in doubts] == [False, False, True, False, False]
+    assert doubts[2] == "text and speech have gaps, and here may be one"
+    stricter, _ = script_of([3] * 5, [3] * 5, limit=MISFIT, gaps=gaps, certainty=0.95)
+    assert bool(stricter.doubts(speech)[4])
+
+
 def test_a_text_without_words_is_refused() -> None:
     activity = Activity(9.0, np.array([[1.0, 8.0]]), np.zeros(900, np.float32), "energy")
     with pytest.raises(DataError, match="transcript empty"):

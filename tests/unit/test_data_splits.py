@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from cosytune.data.manifest import Utterance
 from cosytune.data.near_duplicates import THRESHOLD, similarity, words_of
 from cosytune.data.sentences import sentences
-from cosytune.data.splits import Side, SplitSettings, Splitter, make_splits, text_key
+from cosytune.data.splits import Side, SplitSettings, Splitter, text_key
 from cosytune.errors import DataError
 
 
@@ -21,11 +22,21 @@ def clips(count: int, speakers: int = 1, seed: int = 0) -> list[Utterance]:
     return [clip(f"c{i}", s.text, f"s{i % speakers}") for i, s in enumerate(sentences(count, seed=seed))]
 
 
+def sides_of(items: list[Utterance], *, keep: dict[str, Side] | None = None, **how: Any) -> dict[str, Side]:
+    """The side of each clip by id; those that must be left out are absent."""
+    splitter = Splitter(SplitSettings(**how))
+    for item in items:
+        splitter.add(item, (keep or {}).get(item.id))
+    drawn = splitter.draw()
+    sides = ((item.id, drawn.side(number)) for number, item in enumerate(items))
+    return {identity: side for identity, side in sides if side is not None}
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abcdefghijkl"), st.sampled_from("xyz")), max_size=60), st.integers(0, 5))
 def test_no_text_is_on_two_sides(spoken: list[tuple[str, str]], seed: int) -> None:
     items = [clip(f"c{i}", text, speaker) for i, (text, speaker) in enumerate(spoken)]
-    sides = make_splits(items, seed=seed, validation=0.2, test=0.2)
+    sides = sides_of(items, seed=seed, validation=0.2, test=0.2)
     assert set(sides) == {item.id for item in items}
     by_text = defaultdict(set)
     for item in items:
@@ -46,7 +57,7 @@ def test_copies_that_differ_in_writing_only_have_one_key() -> None:
 
 def test_shares_are_met_for_every_speaker() -> None:
     items = clips(4000, speakers=4)
-    counts = Counter((item.speaker, side) for item, side in zip(items, make_splits(items).values(), strict=True))
+    counts = Counter((item.speaker, side) for item, side in zip(items, sides_of(items).values(), strict=True))
     for speaker in ("s0", "s1", "s2", "s3"):
         assert counts[speaker, "test"] == pytest.approx(100, abs=8)
         assert counts[speaker, "validation"] == pytest.approx(100, abs=8)
@@ -55,15 +66,15 @@ def test_shares_are_met_for_every_speaker() -> None:
 def test_clips_that_are_added_move_nobody() -> None:
     items = clips(600)
     for first in (8, 40, 300):
-        before = make_splits(items[:first], seed=3)
-        after = make_splits(items, seed=3, keep=before)
+        before = sides_of(items[:first], seed=3)
+        after = sides_of(items, seed=3, keep=before)
         assert {identity: after[identity] for identity in before} == before
         assert Counter(after.values())["test"] == pytest.approx(60, abs=10)
 
 
 def test_a_sentence_that_was_trained_on_counts_as_training() -> None:
     old: dict[str, Side] = {"a": "test", "b": "train"}
-    sides = make_splits([clip("a", "same"), clip("b", "Same!"), clip("c", "SAME")], keep=old)
+    sides = sides_of([clip("a", "same"), clip("b", "Same!"), clip("c", "SAME")], keep=old)
     assert sides == {"a": "test", "b": "train", "c": "train"}
 
 
@@ -79,14 +90,14 @@ def test_near_duplicates_are_on_one_side(one: int) -> None:
     ]
     items = [*clips(60, seed=4), *(clip(f"near{i}", other) for i, other in enumerate(near))]
     for seed in range(3):
-        sides = make_splits(items, seed=seed)
+        sides = sides_of(items, seed=seed)
         assert len({sides[f"near{i}"] for i in range(4)}) == 1
 
 
 def test_sentences_that_differ_in_a_number_are_on_one_side() -> None:
     items = [*clips(60), *(clip(f"n{year}", f"In {year} the harbour froze.") for year in range(1900, 1915))]
     for seed in range(5):
-        sides = make_splits(items, seed=seed)
+        sides = sides_of(items, seed=seed)
         assert len({sides[f"n{year}"] for year in range(1900, 1915)}) == 1
 
 
@@ -109,17 +120,17 @@ def test_a_new_clip_that_ties_two_sides_is_left_out() -> None:
     bridge = clip("new", "The old ferry crosses a wide river at night.")
     keep: dict[str, Side] = {"train": "train", "test": "test", "other": "train"}
     assert similarity(words_of(train.text or ""), words_of(test.text or "")) < THRESHOLD
-    sides = make_splits([train, test, other, bridge], keep=keep)
+    sides = sides_of([train, test, other, bridge], keep=keep)
     assert sides == keep
     follower = clip("follows", "The old ferry leaves a wide river by night.")
-    assert make_splits([train, test, other, bridge, follower], keep=keep) == {**keep, "follows": "test"}
-    assert "new" in make_splits([train, other, bridge], keep={"train": "train", "other": "train"})
+    assert sides_of([train, test, other, bridge, follower], keep=keep) == {**keep, "follows": "test"}
+    assert "new" in sides_of([train, other, bridge], keep={"train": "train", "other": "train"})
 
 
 def test_everyone_reading_the_same_few_words_is_split_by_word() -> None:
     digits = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
     items = [clip(f"{s}-{d}-{i}", d, f"s{s}") for s in range(6) for d in digits for i in range(3)]
-    sides = make_splits(items)
+    sides = sides_of(items)
     words = defaultdict(set)
     for item in items:
         words[sides[item.id]].add(item.text)
@@ -141,8 +152,8 @@ def test_clips_without_text_stay_with_their_recording_wherever_it_lies() -> None
     def pieces(folder: str) -> list[Utterance]:
         return [Utterance(f"r{i // 5}-{i}", f"{folder}/r{i // 5}.wav", None, "s", "en") for i in range(200)]
 
-    sides = make_splits(pieces("/here"))
-    assert sides == make_splits(pieces("/there"))
+    sides = sides_of(pieces("/here"))
+    assert sides == sides_of(pieces("/there"))
     for recording in range(40):
         assert len({side for identity, side in sides.items() if identity.startswith(f"r{recording}-")}) == 1
     assert Counter(sides.values()) == {"train": 150, "validation": 25, "test": 25}
@@ -151,7 +162,7 @@ def test_clips_without_text_stay_with_their_recording_wherever_it_lies() -> None
 @pytest.mark.parametrize("count", [8, 12, 40, 100])
 def test_small_corpora_have_something_on_each_side(count: int) -> None:
     for seed in range(10):
-        counts = Counter(make_splits(clips(count), seed=seed).values())
+        counts = Counter(sides_of(clips(count), seed=seed).values())
         assert min(counts["test"], counts["validation"]) >= min(5, count // 8)
         assert counts["train"] >= count / 2
 
@@ -159,20 +170,20 @@ def test_small_corpora_have_something_on_each_side(count: int) -> None:
 def test_a_speaker_of_ten_sentences_is_on_each_side() -> None:
     items = [*clips(1000), *(clip(f"x{i}", f"Only {s.text}", "few") for i, s in enumerate(sentences(10, seed=9)))]
     for seed in range(10):
-        sides = make_splits(items, seed=seed)
+        sides = sides_of(items, seed=seed)
         assert {sides[f"x{i}"] for i in range(10)} == {"train", "validation", "test"}
 
 
 def test_the_seed_matters_and_a_share_of_nothing_is_nothing() -> None:
     items = clips(200)
-    assert make_splits(items) == make_splits(items)
-    assert make_splits(items) != make_splits(items, seed=1)
-    assert set(make_splits(items, validation=0.0).values()) == {"train", "test"}
-    assert set(make_splits(items, validation=0.0, test=0.0).values()) == {"train"}
-    assert make_splits([]) == {}
+    assert sides_of(items) == sides_of(items)
+    assert sides_of(items) != sides_of(items, seed=1)
+    assert set(sides_of(items, validation=0.0).values()) == {"train", "test"}
+    assert set(sides_of(items, validation=0.0, test=0.0).values()) == {"train"}
+    assert sides_of([]) == {}
 
 
 @pytest.mark.parametrize(("validation", "test"), [(-0.1, 0.1), (0.1, -0.1), (0.5, 0.5)])
 def test_impossible_shares_are_refused(validation: float, test: float) -> None:
     with pytest.raises(DataError, match="whose sum is below 1"):
-        make_splits([], validation=validation, test=test)
+        sides_of([], validation=validation, test=test)

@@ -14,12 +14,14 @@ from tests.unit.flow_models import TINY, tiny_batch, tiny_flow
 
 
 def draws_for(batch: dict[str, Any], seed: int = 5) -> FlowDraws:
-    return draw(TINY, batch["frame_lengths"], batch["mel"].shape[2], torch.Generator().manual_seed(seed))
+    lengths = batch["frame_lengths"]
+    generators = [torch.Generator().manual_seed(seed + row) for row in range(len(lengths))]
+    return draw(TINY, lengths, batch["mel"].shape[2], generators)
 
 
 def test_draws_follow_their_distributions() -> None:
     lengths = torch.full((20_000,), 11)
-    draws = draw(TINY, lengths, 1, torch.Generator().manual_seed(0))
+    draws = draw(TINY, lengths, 11, [torch.Generator().manual_seed(0)] * len(lengths))
     assert 0.49 < draws.t.mean() < 0.51
     assert draws.t.min() >= 0
     assert draws.t.max() < 1
@@ -42,7 +44,7 @@ def test_draws_follow_the_generator_only() -> None:
 
 
 def test_a_short_utterance_gets_no_prompt() -> None:
-    draws = draw(TINY, torch.full((200,), 3), 3, torch.Generator().manual_seed(0))
+    draws = draw(TINY, torch.full((200,), 3), 3, [torch.Generator().manual_seed(0)] * 200)
     assert draws.prompt_frames.max() == 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ RESULTS = {
     "cosytune.data.results",
     "cosytune.data.doctor_results",
     "cosytune.training.results",
+    "cosytune.training.plan_results",
     "cosytune.evaluation.results",
 }
 
@@ -65,8 +67,10 @@ NO_TORCH = (
     "cosytune.data.doctor_results",
     "cosytune.data.doctor",
     "cosytune.training.results",
+    "cosytune.training.plan_results",
     "cosytune.evaluation.results",
     "cosytune.evaluation.statistics",
+    "cosytune.comparison.advice",
     "cosytune.comparison.plan",
     "cosytune.comparison.results",
     "cosytune.comparison.verdict",
@@ -74,6 +78,7 @@ NO_TORCH = (
 )
 
 
+@cache
 def modules() -> dict[str, Path]:
     found = {}
     for path in sorted(SOURCE.rglob("*.py")):
@@ -82,6 +87,7 @@ def modules() -> dict[str, Path]:
     return found
 
 
+@cache
 def imports(path: Path, *, only_top: bool = False) -> set[str]:
     """Modules that a file names in imports, those for the type checker left out."""
     tree = ast.parse(path.read_text(encoding="utf-8"))

@@ -88,7 +88,7 @@ actions = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(schedule=st.lists(actions, min_size=1, max_size=14), slots=st.integers(0, 3))
 def test_rows_that_come_and_go_get_what_they_get_alone(schedule: list[tuple[str, Any]], slots: int) -> None:
     with pytest.MonkeyPatch.context() as patch:

@@ -99,7 +99,7 @@ def some_jobs(count: int = 5) -> list[Job]:
     ]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(jobs=st.lists(random_jobs(), min_size=1, max_size=7), sampling=st.sampled_from((SamplingConfig(), GREEDY)))
 def test_a_job_does_not_depend_on_its_neighbours(jobs: list[Job], sampling: SamplingConfig) -> None:
     expected = [recomputed(LMODEL, job, sampling) for job in jobs]

@@ -107,6 +107,15 @@ def test_a_change_of_the_normaliser_is_shown_word_by_word(result: DoctorResult, 
     assert "It cost <del>$5 &lt;script" in html and "<ins>five dollars</ins>" in html
 
 
+def test_what_is_said_of_the_corpus_is_not_explained_with_each_clip(result: DoctorResult, tmp_path: Path) -> None:
+    kept = Finding("narrow band", "keep", "It ends at 4000 Hz.")
+    dropped = replace(kept, action="drop")
+    clips = tuple(replace(clip, findings=(own,)) for clip, own in zip(result.clips, (kept, dropped), strict=False))
+    whole = (CorpusFinding("narrow band", "All sound like a telephone.", serious=True),)
+    page = write_doctor_page(replace(result, clips=clips, corpus=whole), [], tmp_path / "c.html", "c.json").read_text()
+    assert page.count("like much of the corpus") == 1 and page.count("It ends at 4000 Hz.") == 1
+
+
 def test_same_result_same_bytes(result: DoctorResult, tmp_path: Path) -> None:
     assert render(result, [exhibit("late")], tmp_path)[0] == render(result, [exhibit("late")], tmp_path)[0]
 

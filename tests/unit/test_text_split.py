@@ -182,9 +182,9 @@ def test_any_text_gives_pieces_or_one_clear_refusal(text: str, normalise: bool) 
     "part",
     ["x", "中", "a.", "I have 3 cats. ", "word ", ".", "<", "*a", "1", "1,", "1-", "a@", "<|en|>a", "½", "e\u0301"],
 )
-def test_a_hundred_thousand_characters_are_no_trouble(part: str) -> None:
+def test_forty_thousand_characters_are_no_trouble(part: str) -> None:
     tokenizer = WhisperTokenizer()
-    text = (part * 100_000)[:100_000]
+    text = (part * 40_000)[:40_000]
     start = time.perf_counter()
     try:
         pieces = prepare_text(text, length=lambda piece: len(tokenizer.encode(piece)), options=DEFAULT)
@@ -192,6 +192,6 @@ def test_a_hundred_thousand_characters_are_no_trouble(part: str) -> None:
         assert "nothing to pronounce" in str(error)
         pieces = []
     # quadratic code takes minutes; the room for slow machines is wide
-    assert time.perf_counter() - start < 20
+    assert time.perf_counter() - start < 8
     if part != "<|en|>a":
         assert all(min(len(piece), len(tokenizer.encode(piece))) <= 100 for piece in pieces)

@@ -90,6 +90,7 @@ def test_the_anchor_pulls_to_the_start() -> None:
     network = Network()
     start = {name: p.detach().clone() for name, p in network.named_parameters()}
     movement = Movement(network, settings(anchor="l2sp", anchor_weight=10.0, freeze=("embedding",), layer_decay=0.5))
+    movement.remember_start()
     with torch.no_grad():
         for parameter in network.parameters():
             parameter += 1.0
@@ -103,6 +104,7 @@ def test_the_anchor_pulls_to_the_start() -> None:
 def test_without_an_anchor_nothing_pulls_and_nothing_is_kept() -> None:
     network = Network()
     movement = Movement(network, settings())
+    movement.remember_start()
     before = copy.deepcopy(network.state_dict())
     with torch.no_grad():
         network.head.bias += 1.0
@@ -145,6 +147,16 @@ def test_adapters_begin_as_nothing_and_are_all_that_moves() -> None:
     assert torch.equal(network(ids), before)
     assert moving(network) == {f"layers.{k}.lora_{m}.default.weight" for k in range(3) for m in "AB"}
     assert {group["share"] for group in movement.groups(None)} == {1 / 8, 1 / 4, 1 / 2}
+
+
+def test_adapters_begin_alike_whatever_was_drawn_before() -> None:
+    first = Network()
+    Movement(first, settings(lora_rank=2))
+    second = Network()
+    torch.rand(7)
+    Movement(second, settings(lora_rank=2))
+    name = "layers.0.lora_A.default.weight"
+    assert torch.equal(first.get_parameter(name), second.get_parameter(name))
 
 
 def test_frozen_layers_get_no_adapters() -> None:

@@ -14,6 +14,7 @@ import torch
 
 from cosytune.audio.files import write_wave
 from cosytune.audio.mel import flow_mel
+from cosytune.data.clip_index import ClipIndex
 from cosytune.data.corpus import Corpus
 from cosytune.data.features import Features, FeatureStore
 from cosytune.data.manifest import Utterance
@@ -27,7 +28,7 @@ from cosytune.text.tokenizers import load_tokenizer
 from cosytune.training import parts as parts_module
 from cosytune.training import speech_tokenizer as speech_tokenizer_module
 from cosytune.training import vocoder as vocoder_module
-from cosytune.training.clips import spoken_text, spread
+from cosytune.training.clips import Catalogue, spoken_text, spread
 from cosytune.training.flow import FlowTask
 from cosytune.training.jobs import PartJob, run_job
 from cosytune.training.lm import LMTask
@@ -35,10 +36,10 @@ from cosytune.training.results import PartResult
 from cosytune.training.settings import PARTS, PartName
 from cosytune.training.speaker_encoder import SpeakerEncoderTask
 from cosytune.training.speech_tokenizer import SpeechTokenizerTask
-from cosytune.training.task import Task, step_generator
+from cosytune.training.task import Draws, Task
 from cosytune.training.vocoder import VocoderTask
 from cosytune.training.waves import Waves
-from tests.unit.toy import SILENT, TOY, outcome, same, toy_job, toy_parts, toy_pitch, toy_settings, train_toy
+from tests.unit.toy import SILENT, TOY, loss_of, outcome, same, toy_job, toy_parts, toy_pitch, toy_settings, train_toy
 
 CPU = torch.device("cpu")
 
@@ -67,7 +68,7 @@ def task_of(part: PartName, model: Path, corpus: Corpus, **changes: Any) -> Any:
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(
     part: PartName, toy_model: Path, toy_corpus: Corpus, tmp_path: Path
 ) -> None:
-    changes = {"adversarial_steps": 4} if part == "vocoder" else {}
+    changes = {"adversarial_share": 2 / 3} if part == "vocoder" else {}
     whole = train_toy(part, toy_model, toy_corpus, tmp_path / "whole", **changes)
 
     def stop(step: int) -> None:
@@ -139,7 +140,7 @@ def test_one_batch_is_learned_by_heart(part: PartName, toy_model: Path, toy_corp
             module.p = 0.0
     losses = []
     for _ in range(steps):
-        report = task.loss(ids, 0, step_generator(0, 0))
+        report = loss_of(task, ids, Draws(0, 0))
         optimizer.zero_grad()
         report.loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
@@ -168,7 +169,7 @@ def test_batch_statistics_survive_an_update_that_is_not_finite(
 
 
 def test_discriminators_survive_a_wave_that_is_not_finite(toy_model: Path, toy_corpus: Corpus) -> None:
-    adversary = task_of("vocoder", toy_model, toy_corpus, adversarial_steps=1)._adversary
+    adversary = task_of("vocoder", toy_model, toy_corpus, adversarial_share=0.1)._adversary
     before = [value.clone() for value in adversary.judges.parameters()]
     real = torch.rand(2, 3200)
     adversary.update(real, real * float("nan"))
@@ -177,8 +178,20 @@ def test_discriminators_survive_a_wave_that_is_not_finite(toy_model: Path, toy_c
     assert not all(torch.equal(now, then) for now, then in zip(adversary.judges.parameters(), before, strict=True))
 
 
+def test_the_adversary_comes_after_its_warm_up_whatever_the_steps(toy_model: Path, toy_corpus: Corpus) -> None:
+    for steps, share, first in ((10, 0.9, 1), (6, 0.5, 3), (4, 1.0, 0)):
+        task = task_of("vocoder", toy_model, toy_corpus, steps=steps, adversarial_share=share)
+        ids = [clip.id for clip in task.clips()][:2]
+        met = [
+            "generator_period" in task.loss(task.batch(ids, Draws(0, step)), Draws(0, step)).values
+            for step in range(steps)
+        ]
+        assert met == [False] * first + [True] * (steps - first)
+    assert task_of("vocoder", toy_model, toy_corpus)._adversary is None
+
+
 def test_the_generator_leaves_no_gradient_in_the_discriminators(toy_model: Path, toy_corpus: Corpus) -> None:
-    adversary = task_of("vocoder", toy_model, toy_corpus, adversarial_steps=1)._adversary
+    adversary = task_of("vocoder", toy_model, toy_corpus, adversarial_share=0.1)._adversary
     made = torch.rand(2, 3200, requires_grad=True)
     torch.stack(list(adversary.losses(torch.rand(2, 3200), made).values())).sum().backward()
     assert made.grad is not None and made.grad.abs().sum() > 0
@@ -208,29 +221,33 @@ def ramp(path: Path, samples: int) -> Path:
     return path
 
 
+def generators(step: int, *ids: str) -> list[torch.Generator]:
+    return [Draws(0, step).of(clip_id) for clip_id in ids]
+
+
 def test_crops_are_where_they_say(tmp_path: Path) -> None:
     clips = [utterance("long", ramp(tmp_path / "a.wav", 8000)), utterance("short", ramp(tmp_path / "b.wav", 500))]
-    waves = Waves(clips, 16_000)
+    waves = Waves(Catalogue(clips), 16_000)
     for step in range(30):
-        pieces, starts = waves.crops(["long", "short"], 640, step_generator(0, step), align=320)
+        pieces, starts = waves.crops(["long", "short"], 640, generators(step, "long", "short"), align=320)
         assert starts[0] % 320 == 0 and starts[1] == 0 and starts[0] <= 8000 - 640
         torch.testing.assert_close(pieces[0] * 32767, torch.arange(starts[0], starts[0] + 640.0))
         assert pieces[1, 500:].abs().sum() == 0 and pieces[1, 1:500].min() > 0
-    assert len({waves.crops(["long"], 640, step_generator(0, step))[1][0] for step in range(30)}) > 20
+    assert len({waves.crops(["long"], 640, generators(step, "long"))[1][0] for step in range(30)}) > 20
 
 
 def test_waves_beyond_the_room_are_decoded_again(tmp_path: Path) -> None:
     clips = [utterance(name, ramp(tmp_path / f"{name}.wav", 1000 + 100 * index)) for index, name in enumerate("abc")]
-    waves = Waves(clips, 16_000, largest_bytes=2500)
+    waves = Waves(Catalogue(clips), 16_000, largest_bytes=2500)
     for name in ("a", "b", "c", "a", "c", "b"):
         assert len(waves[name]) == {"a": 1000, "b": 1100, "c": 1200}[name]
-        assert sum(kept.nbytes for kept in waves._kept.values()) <= 2500
+        assert waves._kept.nbytes <= 2500
 
 
 def test_f0_belongs_to_its_crop(toy_model: Path, toy_corpus: Corpus) -> None:
     task = task_of("vocoder", toy_model, toy_corpus)
     ids = [clip.id for clip in task.clips()][:3]
-    waves, f0 = task.crops(ids, step_generator(0, 3))
+    waves, f0 = task.crops(ids, generators(3, *ids))
     assert waves.shape == (3, 3200) and f0.shape == (3, 10)
     for clip_id, wave, track in zip(ids, waves, f0, strict=True):
         whole = task._waves[clip_id]
@@ -300,7 +317,7 @@ def test_a_second_utterance_is_of_the_same_voice_and_kind() -> None:
     clips.append(utterance("alone", NOWHERE, "r"))
     task = lm_task(clips, clips[:1], {clip.id: [1] for clip in clips}, concatenate=0.3)
     ids = [clip.id for clip in clips]
-    groups = [group for step in range(300) for group in task._groups(ids, step_generator(0, step))]
+    groups = [[clip.id for clip in group] for step in range(300) for group in task._groups(ids, Draws(0, step))]
     joined = [group for group in groups if len(group) == 2]
     by_id = {clip.id: clip for clip in clips}
     assert all(first != second for first, second in joined)
@@ -320,7 +337,7 @@ def test_an_untranscribed_utterance_is_the_same_alone_and_beside_others() -> Non
     task.network.eval()
 
     def logits(ids: list[str]) -> torch.Tensor:
-        batch = task._batch([task._item([clip_id]) for clip_id in ids])
+        batch = task._batch([task._item([clip]) for clip in clips if clip.id in ids])
         return task.network(
             batch.text_tokens, batch.text_lengths, batch.speech_tokens, batch.speech_lengths, None
         ).logits
@@ -332,7 +349,7 @@ def test_an_untranscribed_utterance_is_the_same_alone_and_beside_others() -> Non
 def test_joined_utterances_are_text_and_tokens_one_after_the_other() -> None:
     clips = [utterance("a", NOWHERE, text="Two 2."), utterance("b", NOWHERE, text="Three.")]
     task = lm_task(clips, [utterance("v", NOWHERE)], {"a": [1, 2], "b": [3], "v": [1]})
-    item = task._item(["a", "b"])
+    item = task._item(clips)
     assert (item.text, item.speech_tokens.tolist() if item.speech_tokens is not None else None) == (
         "Two two. Three.",
         [1, 2, 3],
@@ -344,16 +361,16 @@ def test_untranscribed_utterances_are_learned_with_an_empty_text(toy_model: Path
     task = task_of("lm", toy_model, toy_corpus, concatenate=1.0)
     silent = [clip.id for clip in task.clips() if clip.speaker.startswith(SILENT)]
     assert len(silent) > 1 and all(clip.text is None for clip in task.clips() if clip.id in silent)
-    batch = task._batch([task._item(group) for group in task._groups(silent, step_generator(0, 0))])
+    batch = task._batch([task._item(group) for group in task._groups(silent, Draws(0, 0))])
     assert batch.text_lengths.tolist() == [0] * len(silent)
-    report = task.loss(silent, 0, step_generator(0, 0))
+    report = loss_of(task, silent, Draws(0, 0))
     report.loss.backward()
     assert math.isfinite(report.loss.item())
     assert all(p.grad is None or torch.isfinite(p.grad).all() for p in task.network.parameters())
     tokens = sum(
         len(row.speech_tokens)
-        for group in task._groups(silent, step_generator(0, 0))
-        for row in task._features.read(group)
+        for group in task._groups(silent, Draws(0, 0))
+        for row in task._features.read([clip.id for clip in group])
     )
     assert report.audio_seconds == pytest.approx(tokens / 25)
 
@@ -401,14 +418,14 @@ def test_a_table_of_codes_is_started_from_data_and_looked_after(tmp_path: Path) 
     task.network.train()
     table = task.network.quantiser.codebook
     before = table.detach().clone()
-    task.loss(["v"], 0, step_generator(0, 0))
+    loss_of(task, ["v"], Draws(0, 0))
     assert not torch.isclose(table, before).all(dim=1).any()
     moved = table.detach().clone()
-    task.loss(["v"], 1, step_generator(0, 1))
+    loss_of(task, ["v"], Draws(0, 1))
     assert torch.equal(table, moved)
     task.network.quantiser.usage.fill_(1.0)
     task.network.quantiser.usage[3] = 0.0
-    task.loss(["v"], 100, step_generator(0, 100))
+    loss_of(task, ["v"], Draws(0, 100))
     assert (table != moved).any(dim=1).nonzero().flatten().tolist() == [3]
 
 
@@ -442,7 +459,7 @@ def test_a_speaker_encoder_needs_speakers() -> None:
 
 def test_a_clip_alone_can_be_learned_from(tmp_path: Path) -> None:
     clips = [utterance(name, ramp(tmp_path / f"{name}.wav", 16_000), name) for name in "ab"]
-    report = speaker_task(clips, clips).loss(["a"], 0, step_generator(0, 0))
+    report = loss_of(speaker_task(clips, clips), ["a"], Draws(0, 0))
     assert math.isfinite(report.loss.item())
     assert report.audio_seconds == 1.0
 
@@ -468,8 +485,9 @@ def test_the_vocoder_must_beat_the_mean_spectrum_and_the_mean_pitch(toy_model: P
 def test_both_sides_are_needed(
     toy_model: Path, toy_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    everything = Corpus.utterances
-    monkeypatch.setattr(Corpus, "utterances", lambda self, side=None: everything(self, side) if side == "train" else ())
+    monkeypatch.setattr(
+        parts_module, "ClipIndex", lambda corpus, side: ClipIndex(corpus, side) if side == "train" else ()
+    )
     with pytest.raises(DataError, match=r"has \d+ training and 0 validation clips; training needs both"):
         train_toy("vocoder", toy_model, toy_corpus, tmp_path)
 
@@ -487,7 +505,9 @@ def test_text_is_tokenized_with_the_model_own_tokenizer(toy_model: Path, toy_cor
     tokenizer = load_tokenizer(model.tokenizer.kind, model.tokenizer.data)
     task = task_of("speech_tokenizer", toy_model, toy_corpus)
     clip = task.clips()[0]
-    assert task._symbols[clip.id].tolist() == tokenizer.encode(spoken_text(clip.text))
+    targets, lengths = task._targets([clip.id])
+    assert targets[0].tolist() == tokenizer.encode(spoken_text(clip.text))
+    assert lengths.tolist() == [len(targets[0])]
     assert tokenizer.vocabulary_size == task.network.config.symbols
 
 

@@ -31,7 +31,7 @@ from cosytune.training.rehearsal import (
     speak_rehearsal,
 )
 from cosytune.training.stages import StagePlan, run_stage
-from tests.unit.toy import LOOPS, Quiet, make_corpus, same, toy_job
+from tests.unit.toy import LOOPS, Quiet, make_corpus, outcome, same, toy_job
 
 
 @given(st.floats(0, 0.9), st.integers(0, 3000))
@@ -174,6 +174,8 @@ def test_a_run_that_rehearses_goes_on_where_it_was(
         run_job(job("parts"), stop)
     run_job(job("parts"))
     assert same(tmp_path / "whole", tmp_path / "parts")
+    sides = {point.side for point in outcome(tmp_path / "whole")[1] if point.name == "loss"}
+    assert sides == {"train", "rehearsal"}, "the two learn other speech: one mean would be of neither"
     run_job(job("new only", replay=0.0))
     assert not same(tmp_path / "whole", tmp_path / "new only")
     with pytest.raises(DataError, match=r"is to rehearse in 50% of its updates, but has no corpus"):

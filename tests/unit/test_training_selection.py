@@ -13,7 +13,7 @@ from torch import nn
 from cosytune.training.loop import train
 from cosytune.training.results import MetricPoint, PartResult, read_metrics
 from cosytune.training.run import PartRun
-from cosytune.training.selection import Heard, Selection
+from cosytune.training.selection import MOST_SAMPLED, Heard, Selection, is_sampled
 from tests.unit.test_training_loop import Line, StoppedError, settings, stop_at
 from tests.unit.toy import outcome, same
 
@@ -33,7 +33,8 @@ class Ear:
         number = self.calls
         self.calls += 1
         alarm = "the old voices are going" if number == self._alarm_at else ""
-        return Heard(self._scores(number), {"similarity": 0.1 * number}, alarm)
+        samples = {"a.txt": b"words", "a.flac": str(number).encode()}
+        return Heard(self._scores(number), {"similarity": 0.1 * number}, alarm, samples)
 
 
 def hear(folder: Path, ear: Ear, watch: Any = None, **changes: Any) -> PartResult:
@@ -53,6 +54,11 @@ def weights_at(folder: Path, step: int, **changes: Any) -> dict[str, torch.Tenso
 
     train(task, chosen, PartRun(folder, chosen.model_dump()), watch)
     return found
+
+
+def samples_in(folder: Path) -> dict[str, bytes]:
+    places = (folder / "samples").rglob("*.*")
+    return {path.relative_to(folder / "samples").as_posix(): path.read_bytes() for path in places}
 
 
 def validation_at(folder: Path, step: int) -> MetricPoint:
@@ -124,6 +130,7 @@ def test_a_heard_run_goes_on_where_it_was(tmp_path: Path, stop: int) -> None:
     ear.calls = saved // 5 + 1
     assert hear(tmp_path / "parts", ear) == whole
     assert same(tmp_path / "parts", tmp_path / "whole")
+    assert samples_in(tmp_path / "parts") == samples_in(tmp_path / "whole")
 
 
 def test_listening_does_not_touch_the_training(tmp_path: Path) -> None:
@@ -131,6 +138,32 @@ def test_listening_does_not_touch_the_training(tmp_path: Path) -> None:
     expected = weights_at(tmp_path / "deaf", 30)
     kept = outcome(tmp_path / "heard")[0]
     assert all(torch.equal(kept[name], value) for name, value in expected.items())
+
+
+def test_what_is_heard_is_kept_for_people_too(tmp_path: Path) -> None:
+    hear(tmp_path, Ear(float))
+    kept = samples_in(tmp_path)
+    assert len(kept) == 2 * 7
+    assert kept["step-00000000/a.flac"] == b"0"
+    assert (kept["step-00000030/a.flac"], kept["step-00000030/a.txt"]) == (b"6", b"words")
+
+
+def test_samples_heard_again_take_the_place_of_the_first(tmp_path: Path) -> None:
+    run = PartRun(tmp_path, {})
+    run.keep_samples(5, {"a.flac": b"old", "b.flac": b"not said the second time"})
+    run.keep_samples(5, {"a.flac": b"new"})
+    run.keep_samples(6, {})
+    assert samples_in(tmp_path) == {"step-00000005/a.flac": b"new"}
+
+
+@given(st.integers(1, 50), st.integers(1, 20_000))
+def test_samples_are_few_however_often_a_run_is_heard(every: int, steps: int) -> None:
+    heard = {*range(0, steps + 1, every), steps}
+    kept = [step for step in heard if is_sampled(step, every, steps)]
+    assert {0, steps} <= set(kept)
+    assert len(kept) <= MOST_SAMPLED + 2
+    if len(heard) <= MOST_SAMPLED:
+        assert set(kept) == heard
 
 
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=12), st.integers(1, 4))

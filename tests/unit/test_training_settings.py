@@ -13,6 +13,7 @@ from cosytune.errors import InputError
 from cosytune.training.settings import (
     PARTS,
     LoopSettings,
+    PartName,
     default_settings,
     learning_rate,
     override,
@@ -59,7 +60,7 @@ def test_the_rate_at_three_points() -> None:
         ({"seed": 2**32}, "setting lm.seed"),
         ({"rate": 1}, "lm has no setting 'rate'; settings are steps, batch_seconds"),
         ({"crop_seconds": 1.0}, "setting lm.crop_seconds would do nothing; it is for vocoder, speaker_encoder"),
-        ({"adversarial_steps": 5}, "setting lm.adversarial_steps would do nothing; it is for vocoder"),
+        ({"adversarial_share": 0.5}, "setting lm.adversarial_share would do nothing; it is for vocoder"),
         ({"continuous": 0.5}, "setting lm.continuous would do nothing; it is for speech_tokenizer"),
         ({"prior_weight": 0.5}, "setting lm.prior_weight would do nothing; it is for flow"),
     ],
@@ -71,8 +72,8 @@ def test_wrong_settings_are_refused(changes: dict[str, Any], message: str) -> No
 
 
 def test_settings_that_contradict_each_other_are_refused() -> None:
-    with pytest.raises(InputError, match=r"setting vocoder.adversarial_steps: .* 101 are more than all 100 steps"):
-        override(BASE, "vocoder", {"adversarial_steps": 101})
+    with pytest.raises(InputError, match=r"vocoder.adversarial_share = 1.5: .* less than or equal to 1"):
+        override(BASE, "vocoder", {"adversarial_share": 1.5})
     with pytest.raises(InputError, match=r"setting flow.concatenate would do nothing; it is for lm"):
         override(BASE, "flow", {"concatenate": 0.5})
     with pytest.raises(InputError, match=r"vocoder.crop_seconds = 0.01: .* greater than or equal to 0.1"):
@@ -94,6 +95,26 @@ def test_defaults() -> None:
     with pytest.raises(InputError) as error:
         default_settings("tune", "speaker_encoder", 1)
     assert str(error.value) == "stage tune does not train the speaker_encoder; it trains lm, flow, vocoder"
+
+
+def test_released_vocoders_meet_an_adversary_after_a_warm_up_and_small_ones_none() -> None:
+    for stage in ("pretrain", "sft", "tune"):
+        assert default_settings(stage, "vocoder", 21_000_000).adversarial_share == 0.9
+        assert default_settings(stage, "vocoder", 1_000_000).adversarial_share == 0.0
+    assert default_settings("tune", "lm", 310_000_000).adversarial_share == 0.0
+
+
+@pytest.mark.parametrize(
+    ("part", "small", "large"), [("lm", 1e-4, 1e-5), ("flow", 2e-4, 1e-5), ("vocoder", 1e-3, 2e-4)]
+)
+def test_rates_fall_evenly_from_the_small_sizes_to_the_released_ones(
+    part: PartName, small: float, large: float
+) -> None:
+    millions = (1, 4, 5, 8, 14, 20, 30, 40, 60, 90, 100, 105, 311)
+    rates = [default_settings("tune", part, round(1e6 * size)).learning_rate for size in millions]
+    assert (rates[0], rates[-1]) == (small, large)
+    assert rates == sorted(rates, reverse=True)
+    assert min(later / earlier for earlier, later in pairwise(rates)) > 0.3
 
 
 def test_cloning_learns_from_each_clip_and_voices_from_their_mean() -> None:

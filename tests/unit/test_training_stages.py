@@ -20,10 +20,11 @@ from cosytune.models.model import hash_part
 from cosytune.models.sizes import SIZES
 from cosytune.text.tokenizers import SmallTokenizer, load_tokenizer
 from cosytune.training import stages as stages_module
+from cosytune.training import strategies as strategies_module
 from cosytune.training import vocoder as vocoder_module
 from cosytune.training.results import StageResult
 from cosytune.training.settings import PARTS, PartName, StageName
-from cosytune.training.stages import StagePlan, initial_model, read_stage_result, run_stage
+from cosytune.training.stages import StagePlan, initial_model, read_stage_result, resolve_settings, run_stage
 from tests.unit.toy import LOOPS, TOY, Quiet, same, toy_pitch
 
 LM_FLOW: tuple[PartName, ...] = ("lm", "flow")
@@ -135,6 +136,17 @@ def test_a_finished_stage_is_read_and_not_trained_again(
     monkeypatch.setattr(stages_module, "run_jobs", refuse)
     for plan in family.values():
         assert run_stage(plan, Quiet()) == read_stage_result(plan.run_folder)
+
+
+def test_a_run_keeps_its_precision_where_a_new_one_would_get_another(
+    family: dict[str, StagePlan], toy_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(strategies_module, "default_precision", lambda *given, **more: ("bfloat16", "it is fast"))
+    start, begun = read_model(family["sft"].start), family["sft"]
+    new = replace(begun, output=tmp_path / "new")
+    for plan, expected in ((begun, "float32"), (new, "bfloat16")):
+        settings = resolve_settings(plan, start, toy_corpus, Quiet())
+        assert {chosen.precision for chosen in settings.values()} == {expected}
 
 
 def test_a_lost_model_is_written_again_without_training(

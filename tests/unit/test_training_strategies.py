@@ -70,6 +70,28 @@ def test_lora_moves_faster_because_only_adapters_move() -> None:
         resolve("lora", "vocoder", RELEASED)
 
 
+@pytest.mark.parametrize(
+    ("part", "parameters", "fast", "precision", "why"),
+    [
+        ("lm", 310_718_465, True, "bfloat16", "which this machine multiplies faster"),
+        ("flow", 105_000_000, True, "bfloat16", "which this machine multiplies faster"),
+        ("lm", 310_718_465, False, "float32", "this machine does not multiply faster in bfloat16"),
+        ("lm", 3_000_000, True, "float32", "so small gains little"),
+        ("vocoder", 21_000_000, True, "float32", "nobody has compared the losses of a vocoder"),
+    ],
+)
+def test_precision_follows_size_and_machine(
+    part: PartName, parameters: int, fast: bool, precision: str, why: str
+) -> None:
+    situation = replace(RELEASED, parameters=parameters, fast_bfloat16=fast)
+    made, reason = resolve("full", part, situation)
+    assert made.precision == precision
+    assert why in reason
+    asked, reason = resolve("full", part, situation, {"precision": "float32"})
+    assert asked.precision == "float32"
+    assert "bfloat16" not in reason
+
+
 def test_budgets_follow_from_the_data() -> None:
     def minutes_seen(minutes: float, **changes: Any) -> float:
         made, _ = resolve("full", "lm", replace(RELEASED, minutes=minutes), changes)

@@ -117,7 +117,7 @@ def test_whole_decode_is_the_trained_vocoders(vocoder: Vocoder, fast: InferenceV
     assert fast(mel, torch.Generator().manual_seed(0)).shape == expected.shape
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.sampled_from(MODELS), st.lists(st.integers(0, 30), min_size=1, max_size=6), st.booleans())
 def test_stream_is_the_whole_for_every_cut(
     pair: tuple[Vocoder, InferenceVocoder], cuts: list[int], empty_end: bool
@@ -177,7 +177,7 @@ def held(thing: object, seen: set[int] | None = None) -> int:
     return sum(held(item, seen) for item in vars(thing).values()) if hasattr(thing, "__dict__") else 0
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.sampled_from(MODELS), st.lists(st.integers(1, 40), min_size=1, max_size=4), st.booleans())
 def test_rows_of_a_batch_are_what_they_are_alone(
     pair: tuple[Vocoder, InferenceVocoder], frames: list[int], padded: bool

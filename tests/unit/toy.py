@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,17 @@ from cosytune.training.jobs import PartJob, run_job
 from cosytune.training.results import PartResult, read_metrics
 from cosytune.training.settings import LoopSettings, PartName
 from cosytune.training.stages import initial_model
+from cosytune.training.task import Draws, LossReport, Task
 from cosytune.units import Clock
 
 SILENT = "v003"
 """The voice (of four) whose clips come without transcripts."""
+
+
+def loss_of(task: Task, ids: list[str], draws: Draws) -> LossReport:
+    """What a task learns from clips."""
+    return task.loss(task.batch(ids, draws), draws)
+
 
 LOOPS: dict[PartName, dict[str, Any]] = {
     "speech_tokenizer": {"batch_seconds": 8.0, "continuous": 0.3},
@@ -41,13 +49,15 @@ LOOPS: dict[PartName, dict[str, Any]] = {
 }
 
 
-def toy_parts(text_vocabulary: int) -> dict[str, PartConfig]:
-    encoder = EncoderConfig(input=16, width=16, heads=2, feed_forward=32, layers=1, dropout=0.1, position_dropout=0.0)
+def toy_parts(text_vocabulary: int, dropout: float = 0.1) -> dict[str, PartConfig]:
+    encoder = EncoderConfig(
+        input=16, width=16, heads=2, feed_forward=32, layers=1, dropout=dropout, position_dropout=0.0
+    )
     causal = encoder.model_copy(update={"chunk": 1})
     return {
         "speech_tokenizer": SpeechTokenizerConfig(
             symbols=text_vocabulary, bins=80, width=16, heads=2, feed_forward=32, layers_before=1, layers_after=1,
-            memory_kernel=5, dropout=0.1, quantiser=FSQConfig(levels=(3, 3, 3)),
+            memory_kernel=5, dropout=dropout, quantiser=FSQConfig(levels=(3, 3, 3)),
         ),
         "speaker_encoder": SpeakerEncoderConfig(
             speaker_width=12, front_channels=2, front_blocks=(1,), tdnn_channels=16, growth=4, bottleneck=8,
@@ -58,7 +68,7 @@ def toy_parts(text_vocabulary: int) -> dict[str, PartConfig]:
         ),
         "flow": FlowConfig(
             speech_codebook=27, token_width=16, mel_bins=20, speaker_width=12, encoder=encoder, regulator_layers=1,
-            estimator=EstimatorConfig(channels=(16,), blocks=1, mid_blocks=1, heads=2, head_width=8, dropout=0.1),
+            estimator=EstimatorConfig(channels=(16,), blocks=1, mid_blocks=1, heads=2, head_width=8, dropout=dropout),
         ),
         "vocoder": VocoderConfig(
             sample_rate=16_000, hop=320, base_channels=8, upsample_rates=(10,), upsample_kernels=(20,),
@@ -83,9 +93,9 @@ def make_corpus(folder: Path, *, voices: int = 4, minutes: float = 0.3, seed: in
     return prepare_corpus(recordings, folder / "corpus", validation=0.2, test=0.1)
 
 
-def make_model(folder: Path, corpus: Corpus) -> Path:
+def make_model(folder: Path, corpus: Corpus, dropout: float = 0.1) -> Path:
     """The toy family with random weights, as a folder."""
-    SIZES["toy"] = TOY
+    SIZES["toy"] = replace(TOY, parts=partial(toy_parts, dropout=dropout))
     try:
         texts = [clip.text for clip in corpus.utterances("train") if clip.text]
         write_model(initial_model("toy", texts, seed=3), folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import shutil
 import struct
 import subprocess
@@ -35,6 +36,8 @@ FFMPEG_CONTAINERS = "mov,mp4,m4a,3gp,aac,matroska,webm,asf,amr,wav,mp3,ogg,flac"
 """The containers that ffmpeg may find in such a file: no playlist, which could name other files."""
 FFMPEG_PATIENCE = (60.0, 1e-6)
 """Seconds that ffmpeg may take, and seconds more for each byte of the file: hundreds of times what it needs."""
+RATES = (1000, 1_000_000)
+"""Hz that a recording can have; with another rate its few samples would last for hours, or for no time at all."""
 CUT_SLACK = 0.05
 """Seconds by which a manifest's `end` may pass the end of the recording: other tools round durations."""
 PRE_ROLL = 0.5
@@ -191,11 +194,17 @@ def write_wave(path: Path, wave: np.ndarray, sample_rate: int) -> None:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[_Recording]:
-    if path.is_dir():
+    # Not Path.is_dir and is_file, which raise for a name that no disk can hold.
+    if os.path.isdir(path):  # noqa: PTH112
         raise InputError(f"{path} is a folder where one recording was expected: name a file in it")
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113
         raise InputError(f"{path} does not exist: check the spelling, or the folder that the path is relative to")
     with _decodable(path) as decodable, _open_sound(path, decodable) as sound:
+        if not RATES[0] <= sound.samplerate <= RATES[1]:
+            raise InputError(
+                f"{path} claims {sound.samplerate} samples a second, and no recorder makes that: its header is "
+                "damaged, export it again, or leave it out"
+            )
         recording = _measured(path, decodable, sound)
         if recording.samples <= 0:
             raise InputError(f"{path} holds no samples: record it again, or leave it out")

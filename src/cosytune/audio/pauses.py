@@ -9,7 +9,6 @@ from typing import Literal
 
 import numpy as np
 import soxr
-from scipy.signal import butter, sosfilt, sosfilt_zi
 
 from cosytune.audio.files import wave_blocks
 from cosytune.audio.silero import has_silero, speech_probabilities
@@ -137,6 +136,8 @@ def _at_16_khz(path: Path, start: float, end: float | None) -> Iterator[np.ndarr
 
 def _frame_levels(blocks: Iterable[np.ndarray]) -> tuple[np.ndarray, float]:
     """Level of each frame, float32 [F] in dB, above the hum; and the seconds of all blocks."""
+    from scipy.signal import butter, sosfilt, sosfilt_zi  # takes longer to load than all else here
+
     high_pass = butter(4, HIGH_PASS, "highpass", fs=FEATURE_SAMPLE_RATE, output="sos")
     # As if the recording had always stood at the value it begins with: an offset is no click.
     settled = sosfilt_zi(high_pass)

@@ -1,4 +1,4 @@
-"""`cosytune bench`: how fast this machine speaks, beside the reference's way and beside what its cores allow."""
+"""`cosytune bench`: how fast this machine speaks and learns, beside the reference's way of doing it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import typer
 
 __all__ = ["command"]
 
-PARTS = ("lm", "flow", "vocoder", "speech")
+SPEAKING = ("lm", "flow", "vocoder", "speech")
+PARTS = (*SPEAKING, "training")
 
 
 def command(
@@ -17,7 +18,7 @@ def command(
     size: str = typer.Option("300m", "--size", help="nano or 300m."),
     as_json: bool = typer.Option(False, "--json", help="Print the figures as JSON, one document a part."),
 ) -> None:
-    """Measure speaking: tokens per second, real-time factors, memory. Takes some minutes a part."""
+    """Measure speaking and training: tokens per second, real-time factors, memory. Takes some minutes a part."""
     import subprocess
     import sys
 
@@ -33,8 +34,10 @@ def command(
     unknown = [part for part in parts or () if part not in PARTS]
     if unknown:
         raise InputError(f"there is no benchmark {unknown[0]!r}; give {', '.join(PARTS)}")
+    if model is not None and "training" in (parts or ()):
+        raise InputError("training is measured with random weights of a size: give --size instead of --model")
     source = ["--size", size] if model is None else ["--model", str(model)]
-    for part in parts or PARTS:
+    for part in parts or (PARTS if model is None else SPEAKING):
         sys.stderr.write(f"measuring {part}\n")
         # A process for each: what one part leaves in memory must not slow or fatten the next.
         arguments = [sys.executable, str(folder / f"{part}.py"), *source, *(["--json"] if as_json else [])]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from cosytune.cli.training_options import DATA, JSON, PARTS, SETTINGS, WORKERS, named_strategy, split_parts
+from cosytune.cli.training_options import DATA, JSON, LISTEN, PARTS, SETTINGS, WORKERS, named_strategy, split_parts
 
 if TYPE_CHECKING:
     from cosytune.comparison.plan import ComparisonResult
@@ -29,6 +29,7 @@ def command(
     strategy: str = typer.Option(
         "full", "--strategy", help="full, conservative, lora: the same numbers for every start; or advised."
     ),
+    listen: int = LISTEN,
     settings: Path = SETTINGS,
     workers: int = WORKERS,
     as_json: bool = JSON,
@@ -58,6 +59,7 @@ def command(
             sentences=sentences,
             workers=workers or default_workers(),
             strategy=moved_by or "full",
+            listen=listen,
         )
         result = compare(plan, bars)
         page = write_report(result, output / "report.html")

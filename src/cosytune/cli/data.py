@@ -35,7 +35,9 @@ def check(
     output: Path = typer.Option(Path("check.html"), "--output", "-o", help="Page to write; the JSON goes beside it."),
     model: Path = typer.Option(None, "--model", help="Model the corpus is for: its tokenizer looks at the texts."),
     language: str = typer.Option(None, "--language", help="Language code of all clips; guessed without it."),
-    recogniser: str = typer.Option("pocketsphinx", "--recogniser", help="pocketsphinx (English) or none."),
+    recogniser: str = typer.Option(
+        "pocketsphinx", "--recogniser", help="pocketsphinx (English), a local Whisper folder, or none."
+    ),
     voices: bool = typer.Option(True, "--voices/--no-voices", help="Compare each clip's voice with its speaker's."),
     limit: int = typer.Option(None, "--limit", min=1, help="Look at so many clips, spread over the folder."),
     workers: int = typer.Option(None, "--workers", min=1, help="Processes; one per core without it."),
@@ -67,7 +69,7 @@ def check(
         )
     result.write(data)
     write_doctor_page(result, exhibits, page, data.name)
-    value = {"page": str(page), "data": str(data), "usable": result.usable, **result.to_json()["summary"]}
+    value = {"page": str(page), "data": str(data), "usable": result.usable, **result.account()}
     print_result(value, f"{summary(result)}\n{page}, {data}", as_json=as_json)
     if not result.usable:
         raise typer.Exit(DataError.exit_status)

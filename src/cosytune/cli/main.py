@@ -10,8 +10,9 @@ from typing import Any
 import typer
 
 from cosytune import __version__
-from cosytune.cli import average, bench, compare, data, demo, dial, evaluate, inspect, pretrain, say, sft, tune
+from cosytune.cli import average, bench, compare, data, demo, dial, evaluate, inspect, plan, pretrain, say, sft, tune
 from cosytune.cli.output import print_error
+from cosytune.cli.training_options import by_all_processes
 from cosytune.errors import CosytuneError
 
 __all__ = ["app", "main"]
@@ -47,7 +48,9 @@ def _root(
 
 
 app.add_typer(data.app, name="data")
-for verb in (pretrain, sft, tune, dial, average, say, evaluate, compare, inspect, bench, demo):
+for verb in (pretrain, sft, tune, compare):
+    app.command(name=verb.__name__.rsplit(".", 1)[-1])(by_all_processes(verb.command))
+for verb in (plan, dial, average, say, evaluate, inspect, bench, demo):
     app.command(name=verb.__name__.rsplit(".", 1)[-1])(verb.command)
 
 

@@ -16,6 +16,7 @@ from cosytune.cli.training_options import (
     SETTINGS,
     STRATEGY,
     WORKERS,
+    Asked,
     named_folder,
     run,
 )
@@ -46,4 +47,4 @@ def command(
         start = initial_start(size or "nano", corpus, seed, output.with_name(output.name + ".initial"))
     elif size is not None:
         raise InputError(f"--size {size} is for a model begun from nothing; {start} has its size, leave one out")
-    run("pretrain", start, data, output, parts, settings, seed, workers, strategy, force, as_json)
+    run(Asked("pretrain", start, data, output, parts, settings, seed, workers, strategy, force, as_json))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +21,13 @@ __all__ = [
     "LISTEN",
     "OUTPUT",
     "PARTS",
-    "REPLAY",
-    "REPLAY_DATA",
     "SEED",
     "SETTINGS",
     "STRATEGY",
     "WORKERS",
+    "Asked",
+    "by_all_processes",
+    "fine_tuning",
     "named_folder",
     "named_strategy",
     "run",
@@ -32,6 +35,7 @@ __all__ = [
 ]
 
 DATA = typer.Option(..., "--data", "-d", help="A prepared corpus, or a folder of recordings.")
+START = typer.Option(..., "--start", help="Model folder to begin from.")
 OUTPUT = typer.Option(..., "--output", "-o", help="Model folder to write; curves and checkpoints go to OUTPUT.run.")
 PARTS = typer.Option(
     None, "--parts", help="Networks to train, comma-separated: speech_tokenizer, speaker_encoder, vocoder, lm, flow."
@@ -46,7 +50,11 @@ STRATEGY = typer.Option(
     "--strategy",
     help="How the weights may move: full, conservative, lora, or advised (by what the start is; the default of tune).",
 )
-FORCE = typer.Option(False, "--force", help="Allow rates and budgets far outside what was measured to work.")
+FORCE = typer.Option(
+    False,
+    "--force",
+    help="Allow rates and budgets far outside what was measured to work, and go on after a preflight that failed.",
+)
 REPLAY = typer.Option(
     None,
     "--replay",
@@ -62,6 +70,70 @@ LISTEN = typer.Option(
     help="Validation sentences that checkpoints speak; the one that sounds best is kept. 0: the last one is kept.",
 )
 JSON = typer.Option(False, "--json", help="Print the result as JSON.")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a command line asks of a stage, by the names of its options; None where it says nothing."""
+
+    stage: StageName
+    start: Path
+    data: Path
+    output: Path
+    parts: str | None
+    settings: Path | None
+    seed: int
+    workers: int | None
+    strategy: str | None
+    force: bool
+    as_json: bool
+    replay: float | None = None
+    replay_data: Path | None = None
+    listen: int = 0
+
+
+def fine_tuning(stage: StageName, about: str) -> Callable[..., None]:
+    """The command of a stage that begins from a trained model: `sft` and `tune` differ in their defaults only.
+
+    Args:
+        stage: its name.
+        about: the help text of the command.
+    """
+
+    def command(
+        data: Path = DATA,
+        start: Path = START,
+        output: Path = OUTPUT,
+        parts: str = PARTS,
+        settings: Path = SETTINGS,
+        seed: int = SEED,
+        workers: int = WORKERS,
+        strategy: str = STRATEGY,
+        replay: float = REPLAY,
+        replay_data: Path = REPLAY_DATA,
+        listen: int = LISTEN,
+        force: bool = FORCE,
+        as_json: bool = JSON,
+    ) -> None:
+        asked = Asked(stage, start, data, output, parts, settings, seed, workers, strategy, force, as_json)
+        run(replace(asked, replay=replay, replay_data=replay_data, listen=listen))
+
+    command.__doc__ = about
+    return command
+
+
+def by_all_processes(command: Callable[..., None]) -> Callable[..., None]:
+    """A verb that trains, as the processes of a launcher (torchrun, accelerate launch) run it: one leads, all train."""
+
+    @wraps(command)
+    def verb(*arguments: Any, **options: Any) -> None:
+        from cosytune.training.jobs import following
+
+        with following() as leads:
+            if leads:
+                command(*arguments, **options)
+
+    return verb
 
 
 def split_parts(text: str | None, stage: StageName) -> tuple[PartName, ...]:
@@ -125,22 +197,7 @@ def named_folder(output: Path) -> Path:
     return output if output.name not in ("", "..") else output.resolve()
 
 
-def run(
-    stage: StageName,
-    start: Path,
-    data: Path,
-    output: Path,
-    parts: str | None,
-    settings: Path | None,
-    seed: int,
-    workers: int | None,
-    strategy: str | None,
-    force: bool,
-    as_json: bool,
-    replay: float | None = None,
-    replay_data: Path | None = None,
-    listen: int = 0,
-) -> None:
+def run(asked: Asked) -> None:
     """Prepare the data if needed, run the stage, print what came of it."""
     from cosytune.cli.output import print_result, progress
     from cosytune.comparison.compose import corpus_of
@@ -150,33 +207,38 @@ def run(
     from cosytune.training.settings import read_overrides
     from cosytune.training.stages import StagePlan, run_stage
 
-    output = named_folder(output)
-    chosen, moved_by = split_parts(parts, stage), named_strategy(strategy)
-    overrides = with_replay(read_overrides(settings) if settings is not None else {}, chosen, replay)
-    if replay_data is not None and not any(changes.get("replay") for changes in overrides.values()):
+    output = named_folder(asked.output)
+    parts, strategy = split_parts(asked.parts, asked.stage), named_strategy(asked.strategy)
+    given = read_overrides(asked.settings) if asked.settings is not None else {}
+    overrides = with_replay(given, parts, asked.replay)
+    if asked.replay_data is not None and not any(changes.get("replay") for changes in overrides.values()):
         raise InputError("--replay-data without a share would never be looked at; give --replay too, such as 0.2")
     with progress() as bars:
-        corpus = corpus_of(data, beside(output, "corpus"))
+        corpus = corpus_of(asked.data, beside(output, "corpus"))
         bars.say(corpus.ledger.summary())
-        listener = ValidationListener(start, corpus.path, listen) if listen else None
+        listener = ValidationListener(asked.start, corpus.path, asked.listen) if asked.listen else None
         if listener is not None:
             listener.check()
+        rehearsal = None if asked.replay_data is None else corpus_of(asked.replay_data, beside(output, "rehearsal"))
         plan = StagePlan(
-            stage,
-            start,
+            asked.stage,
+            asked.start,
             corpus.path,
             output,
-            chosen,
+            parts,
             overrides,
-            seed,
-            workers or default_workers(),
-            strategy=moved_by,
-            force=force,
+            asked.seed,
+            asked.workers or default_workers(),
+            strategy=strategy,
+            force=asked.force,
+            preflight=asked.stage != "pretrain",
             listener=listener,
-            rehearsal=None if replay_data is None else corpus_of(replay_data, beside(output, "rehearsal")).path,
+            rehearsal=None if rehearsal is None else rehearsal.path,
         )
         result = run_stage(plan, bars)
     lines = [part.in_words() for part in result.parts]
     print_result(
-        {"model": str(output), "stage": result.to_json()}, "\n".join([*lines, f"model: {output}"]), as_json=as_json
+        {"model": str(output), "stage": result.to_json()},
+        "\n".join([*lines, f"model: {output}"]),
+        as_json=asked.as_json,
     )

@@ -34,6 +34,8 @@ class ComparisonPlan:
         sentences: held-out sentences spoken by every system, at most.
         workers: processes that work at a time.
         strategy: how the weights may move; all but "advised" give every start the same numbers.
+        listen: validation sentences that every checkpoint speaks, so that each arm keeps the one that sounds best, all
+            by the same rule; 0: the last one.
     """
 
     starts: Mapping[str, Path]
@@ -45,6 +47,7 @@ class ComparisonPlan:
     sentences: int = 20
     workers: int = 2
     strategy: Any = "full"
+    listen: int = 0
 
 
 @dataclass(frozen=True)

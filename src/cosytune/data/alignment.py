@@ -18,7 +18,17 @@ import numpy as np
 from cosytune.text.normalise import normalise
 from cosytune.text.split import sentences
 
-__all__ = ["WIDE", "Anchor", "Evidence", "Unit", "align_units", "misfit", "spoken_size", "units_of_text"]
+__all__ = [
+    "WIDE",
+    "Alignment",
+    "Anchor",
+    "Evidence",
+    "Unit",
+    "align_units",
+    "misfit",
+    "spoken_size",
+    "units_of_text",
+]
 
 MOST_UNITS, MOST_STRETCHES = 5, 8
 """Of one bead: so many commas without a pause, or pauses without a comma, may follow one another."""
@@ -29,8 +39,8 @@ RATES = (0.75, 0.87, 1.0, 1.15, 1.33)
 
 SIGMA_FIXED, SIGMA_PER_SECOND = 0.15, 0.2
 """Seconds; how far a bead's length is from its text's: sigma^2 = fixed^2 + per_second^2 * seconds."""
-SKIP_OPEN, SKIP_SECOND = 8.0, 0.5
-"""Nats to begin leaving out text or speech, and for each second of it."""
+GAP, GAP_SECOND = 8.0, 0.5
+"""Nats to begin leaving out text or speech where nothing tells of gaps, and for each second of it."""
 NO_PAUSE = {"clause": 0.7, "sentence": 3.5}
 """Nats of a mark at which the reader does not pause."""
 
@@ -73,6 +83,23 @@ class Anchor:
     confidence: float
 
 
+@dataclass(frozen=True)
+class Alignment:
+    """A text laid along speech.
+
+    Attributes:
+        anchors: the borders that are more probable than not where they are, in order, the beginning of the text and
+            its end among them. Two anchors of one unit hold speech without text between them, two of one pause text
+            without speech.
+        unread: for each unit the probability that nobody read it, [Q].
+        untold: for each stretch of speech the probability that it is not in the text, [K].
+    """
+
+    anchors: list[Anchor]
+    unread: np.ndarray
+    untold: np.ndarray
+
+
 def units_of_text(text: str, language: str) -> list[Unit]:
     """Cut a transcript at sentence ends, commas, colons and dashes; joined, the units' texts are the transcript."""
     units: list[Unit] = []
@@ -105,30 +132,45 @@ def misfit(text: float, sound: float) -> float:
     return abs(text - sound) / float(np.sqrt(_variance(np.array(text), np.array(sound))))
 
 
-def align_units(units: Sequence[Unit], speech: np.ndarray, evidence: Evidence | None = None) -> list[Anchor]:
+def align_units(
+    units: Sequence[Unit], speech: np.ndarray, evidence: Evidence | None = None, gap: float = GAP
+) -> Alignment:
     """Lay a text along a recording.
 
     Args:
-        units: of the transcript, in order.
-        speech: [K, 2], begin and end of each stretch of speech in seconds, in order.
+        units: of the transcript, in order; at least one.
+        speech: [K, 2], begin and end of each stretch of speech in seconds, in order; at least one.
         evidence: what a recogniser heard, if there is one.
-
-    Returns:
-        The borders that are more probable than not where they are, in order, the beginning of the text and its end
-        among them. Two anchors of one unit hold speech without text between them, two of one pause text without speech.
+        gap: nats against each place where text or speech is left out.
     """
-    if not units or not len(speech):
-        return []
-    lattice = max((_Lattice(units, speech, evidence, rate) for rate in RATES), key=lambda item: item.evidence)
-    return lattice.anchors()
+    lattices = (_Lattice(units, speech, evidence, rate, gap) for rate in RATES)
+    return max(lattices, key=lambda item: item.evidence).alignment()
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """Of the chains from the beginning to each node, or from each node to the end; a row for each border.
+
+    Attributes:
+        all: of all chains.
+        told: of those whose run to the node does not end in speech without text.
+        unread: of those that are in the middle of text that is left out.
+    """
+
+    all: list[np.ndarray]
+    told: list[np.ndarray]
+    unread: list[np.ndarray]
 
 
 class _Lattice:
     """All chains at one rate of speaking. Scores are natural logarithms of probabilities."""
 
-    def __init__(self, units: Sequence[Unit], speech: np.ndarray, evidence: Evidence | None, rate: float) -> None:
+    def __init__(
+        self, units: Sequence[Unit], speech: np.ndarray, evidence: Evidence | None, rate: float, gap: float
+    ) -> None:
         lengths = speech[:, 1] - speech[:, 0]
         sizes = np.array([unit.size for unit in units])
+        self.gap = gap
         self.text = np.concatenate([[0.0], np.cumsum(sizes)]) * (lengths.sum() / sizes.sum() / rate)
         self.sound = np.concatenate([[0.0], np.cumsum(lengths)])
         pauses = np.concatenate([[2.0], speech[1:, 0] - speech[:-1, 1], [2.0]])
@@ -138,7 +180,7 @@ class _Lattice:
         self.ranges = self._band()
         self.borders = self._borders(ends, pauses, evidence)
         self.before = self._pass(forward=True)
-        self.evidence = float(self._at(self.before, len(units), len(lengths), len(lengths) + 1)[0])
+        self.evidence = float(self._at(self.before.all, len(units), len(lengths), len(lengths) + 1)[0])
 
     def _borders(self, ends: list[str], pauses: np.ndarray, evidence: Evidence | None) -> list[np.ndarray]:
         """What a bead that ends or begins at a node pays for it: half of how ill its mark and its pause go together."""
@@ -164,31 +206,29 @@ class _Lattice:
             row[begin - low : end - low] = rows[q][begin - first : end - first]
         return row
 
-    def _pass(self, forward: bool) -> list[np.ndarray]:
-        """Score of all chains from the beginning to each node, or from each node to the end."""
+    def _pass(self, forward: bool) -> _Scores:
         count = len(self.text)
         step = 1 if forward else -1
-        rows: list[np.ndarray] = [np.zeros(0)] * count
-        left_out: list[np.ndarray] = [np.zeros(0)] * count
-        order = range(count) if forward else range(count - 1, -1, -1)
-        for q in order:
+        found = _Scores(*([np.zeros(0)] * count for _ in range(3)))
+        for q in range(count) if forward else range(count - 1, -1, -1):
             low, high = self.ranges[q]
-            node = np.full(high - low, -np.inf)
+            told = unread = np.full(high - low, -np.inf)
             previous = q - step
             if 0 <= previous < count:
                 for units in range(1, MOST_UNITS + 1):
                     other = q - step * units
                     if 0 <= other < count:
-                        node = np.logaddexp(node, self._beads(rows, other, q, step))
+                        told = np.logaddexp(told, self._beads(found.all, other, q, step))
                 size = abs(self.text[q] - self.text[previous])
-                opened = self._at(rows, previous, low, high) - SKIP_OPEN
-                left_out[q] = np.logaddexp(opened, self._at(left_out, previous, low, high)) - SKIP_SECOND * size
-                node = np.logaddexp(node, left_out[q])
+                opened = self._at(found.all, previous, low, high) - self.gap
+                unread = np.logaddexp(opened, self._at(found.unread, previous, low, high)) - GAP_SECOND * size
+                told = np.logaddexp(told, unread)
             else:
-                node[(0 if forward else len(self.sound) - 1) - low] = 0.0
-                left_out[q] = np.full(high - low, -np.inf)
-            rows[q] = np.logaddexp(node, self._speech_left_out(node, low, high, step))
-        return rows
+                told = told.copy()
+                told[(0 if forward else len(self.sound) - 1) - low] = 0.0
+            found.told[q], found.unread[q] = told, unread
+            found.all[q] = np.logaddexp(told, self._untold(told, low, high, step))
+        return found
 
     def _beads(self, rows: list[np.ndarray], other: int, q: int, step: int) -> np.ndarray:
         """Score of the chains whose last bead holds the units between `other` and `q`, for each pause of row `q`."""
@@ -208,23 +248,42 @@ class _Lattice:
             total = np.logaddexp(total, score + self._at(rows, other, begin, end))
         return total
 
-    def _speech_left_out(self, node: np.ndarray, low: int, high: int, step: int) -> np.ndarray:
+    def _untold(self, told: np.ndarray, low: int, high: int, step: int) -> np.ndarray:
         """Score of the chains that end with a run of speech without text."""
-        spent = SKIP_SECOND * self.sound[low:high]
-        run = node[::step] - SKIP_OPEN + step * spent[::step]
+        spent = GAP_SECOND * self.sound[low:high]
+        run = told[::step] - self.gap + step * spent[::step]
         reached = np.full(len(run), -np.inf)
         reached[1:] = np.logaddexp.accumulate(run)[:-1]
         return (reached - step * spent[::step])[::step]
 
-    def anchors(self) -> list[Anchor]:
+    def alignment(self) -> Alignment:
         """Nodes that more than half of the probability goes through; any two of them lie on one chain."""
-        found = []
+        anchors: list[Anchor] = []
         after = self._pass(forward=False)
         for q, (first, _) in enumerate(self.ranges):
-            probability = np.exp(np.minimum(0.0, self.before[q] + after[q] - self.evidence))
+            probability = np.exp(np.minimum(0.0, self.before.all[q] + after.all[q] - self.evidence))
             for place in np.flatnonzero(probability > 0.5):
-                found.append(Anchor(q, first + int(place), float(probability[place])))
+                anchors.append(Anchor(q, first + int(place), float(probability[place])))
+        return Alignment(anchors, self._unread_probability(after), self._untold_probability(after))
+
+    def _unread_probability(self, after: _Scores) -> np.ndarray:
+        """For each unit the share of the chains that leave it out."""
+        found = np.zeros(len(self.text) - 1)
+        for q in range(len(found)):
+            # A run that goes on is one gap, and both halves have paid for it.
+            come = np.logaddexp(self.before.all[q], self.before.unread[q] + self.gap)
+            found[q] = np.exp(np.minimum(0.0, np.logaddexp.reduce(come + after.unread[q]) - self.evidence))
         return found
+
+    def _untold_probability(self, after: _Scores) -> np.ndarray:
+        """For each stretch of speech the share of the chains that leave it out."""
+        found = np.zeros(len(self.sound) - 1)
+        for q, (low, high) in enumerate(self.ranges):
+            spent = GAP_SECOND * self.sound[low:high]
+            begun = np.logaddexp.accumulate(self.before.told[q] + spent - self.gap)[:-1]
+            ended = np.logaddexp.accumulate((after.told[q] - spent)[::-1])[::-1][1:]
+            found[low : high - 1] += np.exp(np.minimum(0.0, begun + ended - self.evidence))
+        return np.minimum(1.0, found)
 
 
 def _duration_score(text: float, sound: np.ndarray) -> np.ndarray:

@@ -170,7 +170,9 @@ class _Recording:
         doubts = script.doubts(self.activity.speech)
         for (first, second), doubt in zip(itertools.pairwise(script.anchors), doubts, strict=True):
             begin, end = (self._joint(script, anchor) for anchor in (first, second))
-            reason, speaker = _step(script, first, second, doubt)
+            # What is too long is dropped for that, whatever else may be wrong with it.
+            too_long = piece_between(begin, end, self.settings).seconds > self.settings.longest
+            reason, speaker = _step(script, first, second, "" if too_long else doubt)
             if run and (reason or speaker != said_by):
                 yield run, ""
                 run = []

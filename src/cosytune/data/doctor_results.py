@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from cosytune.data.results import Decision
 from cosytune.errors import DataError
-from cosytune.files import write_json
+from cosytune.files import json_line, writing
 
 __all__ = [
     "Action",
@@ -25,17 +26,23 @@ __all__ = [
     "Measures",
     "SkippedCheck",
     "read_check",
+    "read_clips",
 ]
 
 FORMAT = "cosytune-check"
 VERSION = 1
+CLIPS = b'"clips": [\n'
+"""The line after which each clip has a line of its own."""
+
+SHORT_PAUSE = 0.1
+"""Seconds of a pause that belong to reading: between two words, or in a consonant."""
 
 Action = Literal["keep", "fix", "drop"]
 ACTIONS: tuple[Action, ...] = ("keep", "fix", "drop")
 DECISIONS: dict[Action, Decision] = {"keep": "kept", "fix": "fixed", "drop": "dropped"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Measures:
     """Numbers of one clip; None where a number cannot be had.
 
@@ -94,8 +101,13 @@ class Measures:
         """Length of the speech from its first sound to its last, for a clip that was heard whole."""
         return max(0.0, self.measured_seconds - self.leading - self.trailing)
 
+    @property
+    def talking_seconds(self) -> float:
+        """The speech without its longest pause, of which a tenth of a second counts: the pace of the words."""
+        return max(0.0, self.speech_seconds - max(0.0, self.pause - SHORT_PAUSE))
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that is wrong with one clip.
 
@@ -126,7 +138,7 @@ class Finding:
             raise ValueError(f"a finding's action is one of {', '.join(ACTIONS)}, not {self.action!r}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ClipCheck:
     """One clip, what was found and what to do with it.
 
@@ -145,7 +157,7 @@ class ClipCheck:
         measures: None where the recording cannot be read.
         findings: all of them, the worst action first.
         heard: what the recogniser heard, None where none listened.
-        characters_per_second: spoken characters a second of speech, None without text.
+        characters_per_second: spoken characters a second of `talking_seconds`, None without text.
         error_rate: of the recogniser's characters against the transcript.
         likeness: cosine between the clip's voice and the rest of its speaker's clips.
     """
@@ -281,23 +293,36 @@ class DoctorResult:
         order = sorted(found, key=lambda defect: (-found[defect].total(), defect))
         return {defect: {action: found[defect][action] for action in ACTIONS} for defect in order}
 
+    def account(self) -> dict[str, Any]:
+        """Decisions, minutes and defects in numbers, as plain values."""
+        return {
+            **self.decisions(),
+            "usable_minutes": round(self.usable_seconds / 60, 3),
+            "found_minutes": round(self.found_seconds / 60, 3),
+            "defects": self.defects(),
+        }
+
     def to_json(self) -> dict[str, Any]:
         """All but the sound; numbers that are none do not occur."""
+        return {**self._head(), "clips": [asdict(clip) for clip in self.clips]}
+
+    def _head(self) -> dict[str, Any]:
+        others = (field.name for field in fields(self) if field.name != "clips")
         return {
             "format": FORMAT,
             "version": VERSION,
-            "summary": {
-                **self.decisions(),
-                "usable_minutes": round(self.usable_seconds / 60, 3),
-                "found_minutes": round(self.found_seconds / 60, 3),
-                "defects": self.defects(),
-            },
-            **{field.name: _plain(getattr(self, field.name)) for field in fields(self)},
+            "summary": self.account(),
+            **{name: _plain(getattr(self, name)) for name in others},
         }
 
     def write(self, path: Path) -> None:
-        """Write `to_json` in one piece."""
-        write_json(path, self.to_json())
+        """Write `to_json` in one piece, each clip in a line of its own, so that clips can be read one by one."""
+        with writing(path) as out:
+            out.write(json.dumps(self._head(), ensure_ascii=False, indent=1)[:-2].encode("utf-8"))
+            out.write(b",\n" + CLIPS)
+            for number, clip in enumerate(self.clips):
+                out.write((b",\n" if number else b"") + json_line(asdict(clip)).rstrip())
+            out.write(b"\n]}\n")
 
     @classmethod
     def from_json(cls, value: Any) -> DoctorResult:
@@ -306,8 +331,7 @@ class DoctorResult:
         Raises:
             KeyError, TypeError, ValueError: it is something else.
         """
-        if value["format"] != FORMAT or value["version"] != VERSION:
-            raise ValueError(f"format {value['format']!r}, version {value['version']!r}")
+        _check_format(value)
         return cls(
             folder=str(value["folder"]),
             layout=str(value["layout"]),
@@ -327,13 +351,47 @@ def read_check(path: Path) -> DoctorResult:
     Raises:
         DataError: the file is missing, or not such a file of this version.
     """
-    try:
+    with _explained(path):
         return DoctorResult.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+
+
+def read_clips(path: Path) -> Iterator[ClipCheck]:
+    """The clips of that JSON one by one, so that memory does not grow with them; a file laid out anew is read whole.
+
+    Raises:
+        DataError: as `read_check`.
+    """
+    with _explained(path), path.open("rb") as file:
+        head = b""
+        for line in file:
+            if line == CLIPS:
+                break
+            head += line
+        else:
+            yield from DoctorResult.from_json(json.loads(head)).clips
+            return
+        _check_format(json.loads(head + CLIPS + b"]}"))
+        for line in file:
+            if line.rstrip() == b"]}":
+                return
+            yield _clip(json.loads(line.rstrip().removesuffix(b",")))
+        raise ValueError("it ends in the middle")
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
             f"{path} is not a check of recordings that this version can read ({error}); "
             "run: cosytune data check FOLDER -o check.html, and give the check.json beside it"
         ) from error
+
+
+def _check_format(value: Any) -> None:
+    if value["format"] != FORMAT or value["version"] != VERSION:
+        raise ValueError(f"format {value['format']!r}, version {value['version']!r}")
 
 
 def _worst_actions(findings: Iterable[Finding]) -> dict[str, Action]:

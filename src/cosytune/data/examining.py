@@ -15,7 +15,7 @@ from cosytune.data.manifest import Utterance
 from cosytune.data.results import LedgerLine
 from cosytune.data.subtitles import find_subtitles
 from cosytune.data.transcripts import Recogniser, transcribe_clip
-from cosytune.errors import InputError
+from cosytune.errors import DataError, InputError
 from cosytune.files import hash_file, hash_json
 
 __all__ = ["Examined", "Examiner"]
@@ -92,11 +92,12 @@ class Examiner:
     def key(self, entry: Utterance) -> str | None:
         """What decides the outcome: entry, files by size and time, settings; None if a file is not there."""
         files = [Path(entry.audio)]
-        if self.cut is not None and (subtitles := find_subtitles(files[0], entry.language)) is not None:
-            files.append(subtitles[0])
         try:
+            if self.cut is not None and (subtitles := find_subtitles(files[0], entry.language)) is not None:
+                files.append(subtitles[0])
             states = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
-        except OSError:
+        except (OSError, ValueError, DataError):
+            # No file is there or can be, or nobody knows which subtitles count: examining will say so.
             return None
         cut = None if self.cut is None else asdict(self.cut)
         heard_by = None if self.recogniser is None else [self.recogniser.name, str(self.recogniser.path)]
@@ -117,6 +118,9 @@ class Examiner:
         except InputError:
             return True  # measuring will say why
         whole = entry.start is None and entry.end is None
-        if entry.text is None and whole and find_subtitles(path, entry.language) is not None:
-            return False
+        try:
+            if entry.text is None and whole and find_subtitles(path, entry.language) is not None:
+                return False
+        except DataError:
+            return False  # cutting will say why
         return end - (entry.start or 0.0) <= self.longest

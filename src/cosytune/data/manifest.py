@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cosytune.errors import DataError
-from cosytune.files import json_line, writing
+from cosytune.files import json_line, parse_json, writing
 
 __all__ = ["Utterance", "manifest_line", "parse_utterance", "read_manifest", "write_manifest"]
 
@@ -19,7 +18,7 @@ _STRINGS = (*_REQUIRED, "text", "instruct", "transcribed_by", "kind")
 _NUMBERS = ("start", "end", "seconds")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Utterance:
     """One recorded sentence.
 
@@ -94,9 +93,9 @@ def parse_utterance(line: str, where: str, folder: Path) -> Utterance:
         DataError: the line is not an utterance.
     """
     try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{where}: not JSON ({error.msg}); each line must be one JSON object") from error
+        row = parse_json(line)
+    except ValueError as error:
+        raise DataError(f"{where}: not JSON ({error}); each line must be one JSON object") from error
     if not isinstance(row, dict):
         raise DataError(f"{where}: a {type(row).__name__}, but each line must be one JSON object")
     unknown = sorted(set(row) - set(_FIELDS))

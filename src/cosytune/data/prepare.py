@@ -15,11 +15,12 @@ from typing import Any
 from cosytune.audio.pauses import Detector
 from cosytune.data.corpus import MARKER, Contents, Corpus, read_json, read_sides, write_corpus
 from cosytune.data.cutting import CutSettings
-from cosytune.data.doctor_results import ClipCheck, read_check
+from cosytune.data.doctor_results import ClipCheck, read_clips
 from cosytune.data.engine import EngineName, open_engine
 from cosytune.data.examining import Examined, Examiner
 from cosytune.data.importers import open_source, source_files
 from cosytune.data.importers.source import Entry, dropped
+from cosytune.data.languages import LanguageVote
 from cosytune.data.manifest import Utterance, read_manifest
 from cosytune.data.results import LedgerLine
 from cosytune.data.splits import SplitSettings, Splitter, text_key
@@ -27,7 +28,6 @@ from cosytune.data.transcripts import open_recogniser
 from cosytune.data.working_index import WorkingIndex
 from cosytune.errors import DataError
 from cosytune.files import json_line, lock
-from cosytune.text.language import detect_language, is_chinese
 
 __all__ = ["Preparation", "prepare_corpus"]
 
@@ -48,9 +48,6 @@ _CORPUS_FILES = frozenset(
         MEDIA,
     }
 )
-VOTING_CHARACTERS = 4000
-"""Of a speaker's texts that decide on the language: more change nothing, and memory must not grow with the corpus."""
-
 LITTLE_MINUTES = 5.0
 """Below this nobody has reported a voice that was learned."""
 
@@ -262,7 +259,7 @@ def _with_change(found: Examined, change: str) -> Examined:
 
 def _decisions(path: Path) -> dict[str, ClipCheck]:
     """What the doctor would drop or trim, by id."""
-    return {clip.id: clip for clip in read_check(path).clips if clip.decision != "kept"}
+    return {clip.id: clip for clip in read_clips(path) if clip.decision != "kept"}
 
 
 def _decided(entries: Iterator[Entry], decisions: Mapping[str, ClipCheck]) -> Iterator[tuple[Entry, str]]:
@@ -285,33 +282,25 @@ def _decided(entries: Iterator[Entry], decisions: Mapping[str, ClipCheck]) -> It
 def _give_languages(index: WorkingIndex, language: str | None) -> tuple[str, ...]:
     """Fill in the language where the source named none; a guess is put down in the notes.
 
-    In Latin letters one short sentence tells little, so the texts of a speaker vote together.
+    Clips that nothing tells of get the commonest language.
     """
     if language is not None:
         index.replace((n, replace(clip, language=language)) for n, clip in index.clips() if not clip.language)
         return ()
-    texts: dict[str, str] = {}
+    vote = LanguageVote()
     for _, clip in index.clips():
-        if not clip.language and clip.text is not None and not is_chinese(clip.text):
-            own = texts.get(clip.speaker, "")
-            if len(own) < VOTING_CHARACTERS:
-                texts[clip.speaker] = f"{own} {clip.text}"
-    of_speaker = {speaker: detect_language(own) for speaker, own in texts.items()}
-
-    def guess(clip: Utterance) -> str:
-        if clip.text is None:
-            return ""
-        return detect_language(clip.text) if is_chinese(clip.text) else of_speaker[clip.speaker]
-
-    counts = Counter(guess(clip) for _, clip in index.clips() if not clip.language)
-    silent = counts.pop("", 0)
-    common = counts.most_common(1)[0][0] if counts else "en"
-    if not counts and not silent:
+        vote.add(clip)
+    counts = Counter(vote.guess(clip) for _, clip in index.clips() if not clip.language)
+    if not counts:
         return ()
+    untold = counts.pop("", 0)
+    common = counts.most_common(1)[0][0] if counts else "en"
     index.replace(
-        (number, replace(clip, language=guess(clip) or common)) for number, clip in index.clips() if not clip.language
+        (number, replace(clip, language=vote.guess(clip) or common))
+        for number, clip in index.clips()
+        if not clip.language
     )
-    counts[common] += silent
+    counts[common] += untold
     named = ", ".join(f"{code} for {count}" for code, count in sorted(counts.items()))
     return (f"the language was not given and guessed from the texts: {named} clips; correct it with --language",)
 

@@ -6,61 +6,19 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
-from typing import overload
 
 import numpy as np
 from lhotse import MonoCut
 from lhotse.dataset.sampling.dynamic_bucketing import DynamicBucketingSampler, FixedBucketBatchSizeConstraint
 
-from cosytune.data.corpus import Corpus
-from cosytune.data.manifest import Utterance, parse_utterance
-from cosytune.data.splits import Side
+from cosytune.data.clip_index import IndexedClips, clips_at
+from cosytune.data.manifest import Utterance
 from cosytune.errors import DataError
 
-__all__ = ["BatchPlan", "ClipIndex", "batches", "endless", "endless_places"]
+__all__ = ["BatchPlan", "batches", "endless", "endless_places"]
 
 _BUFFERED = 1000
 """Clips that Lhotse has at hand, at least. Few do, because the whole order is shuffled before it sees any."""
-
-
-class ClipIndex(Sequence[Utterance]):
-    """The utterances of a corpus or of one side, read from the manifest when they are asked for.
-
-    In memory are 16 bytes an utterance: where its line begins, and how long it lasts.
-
-    Args:
-        corpus: prepared.
-        side: only this side.
-
-    Attributes:
-        seconds: float64 [N], of each utterance.
-    """
-
-    def __init__(self, corpus: Corpus, side: Side | None = None) -> None:
-        self._manifest = corpus.path / "manifest.jsonl"
-        self._begins, self.seconds = corpus.index(side)
-
-    def __len__(self) -> int:
-        return len(self._begins)
-
-    @overload
-    def __getitem__(self, index: int) -> Utterance: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Utterance]: ...
-    def __getitem__(self, index: int | slice) -> Utterance | list[Utterance]:
-        if isinstance(index, slice):
-            return self.read(range(*index.indices(len(self))))
-        return self.read([index])[0]
-
-    def read(self, indices: Sequence[int]) -> list[Utterance]:
-        """Some utterances, in the order asked for."""
-        found = []
-        with self._manifest.open("rb") as lines:
-            for index in indices:
-                lines.seek(int(self._begins[index]))
-                where = f"{self._manifest}, byte {self._begins[index]}"
-                found.append(parse_utterance(lines.readline().decode("utf-8"), where, self._manifest.parent))
-        return found
 
 
 @dataclass(frozen=True)
@@ -172,7 +130,7 @@ def endless(
     first until every rank has one.
 
     Args:
-        clips: with durations; a `ClipIndex` where they are many.
+        clips: with durations; `IndexedClips` where they are many.
         seconds: budget of a batch (`BatchPlan.of`).
         seed: of the whole run.
         start_step: batches already done; epochs are passed over at once, batches of the last one are drawn again.
@@ -252,7 +210,7 @@ def _check_rank(rank: int, world_size: int) -> None:
 
 
 def _durations(clips: Sequence[Utterance]) -> np.ndarray:
-    if isinstance(clips, ClipIndex):
+    if isinstance(clips, IndexedClips):
         return clips.seconds
     if len({item.id for item in clips}) < len(clips):
         raise DataError("two utterances have one id; ids must be unique")
@@ -263,5 +221,4 @@ def _durations(clips: Sequence[Utterance]) -> np.ndarray:
 
 
 def _ids(clips: Sequence[Utterance], places: list[int]) -> list[str]:
-    found = clips.read(places) if isinstance(clips, ClipIndex) else [clips[place] for place in places]
-    return [clip.id for clip in found]
+    return [clip.id for clip in clips_at(clips, places)]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from cosytune.audio.pauses import Activity
-from cosytune.data.alignment import Anchor, Unit, align_units, misfit, units_of_text
+from cosytune.data.alignment import Alignment, Anchor, Unit, align_units, misfit, units_of_text
 from cosytune.data.captions import anchors_of_cues, common_shift, timed_units
 from cosytune.data.hearing import Hearing
 from cosytune.data.subtitles import read_subtitles
@@ -26,6 +26,10 @@ MISFIT = 3.0
 neighbours on both sides the root of the mean square may be half of that: where the text has slipped by a sentence, no
 length need be odd by itself, but all are a little."""
 NEIGHBOURS = 2
+GAPPY = 4.0
+"""Nats against each gap where the first look has found some: who leaves out one sentence leaves out others."""
+STRICTER = 2.0
+"""Times that the chance of an error must be smaller there."""
 LEAST_HEARD = 0.5
 """A text of which less than this share of the usual share of words was heard is another one."""
 
@@ -44,6 +48,9 @@ class Script:
         limit: standard deviations by which the speech between two anchors may be longer or shorter than its text; None
             where different people speak at different rates, and only `ODD_RATE` counts.
         hearing: what a recogniser heard, if there is one.
+        gaps: where gaps are expected, for each unit the probability that nobody read it, and for each stretch of speech
+            the probability that it is not in the text.
+        certainty: probability from which on it is believed that there is none.
     """
 
     units: Sequence[Unit]
@@ -54,6 +61,8 @@ class Script:
     language: str = ""
     limit: float | None = None
     hearing: Hearing | None = None
+    gaps: tuple[np.ndarray, np.ndarray] | None = None
+    certainty: float = 0.9
 
     def text(self, first: int, last: int) -> str:
         """The text of units `first` to `last`, in one line."""
@@ -85,9 +94,21 @@ class Script:
             if odd:
                 letters = f"{step.size / step.seconds:.1f} letters a second where {rate:.1f} are usual"
                 doubts[number] = f"text does not fit the speech here or around: {letters}"
+            elif self._gap(step) > 1 - self.certainty:
+                doubts[number] = "text and speech have gaps, and here may be one"
         if self.hearing is not None:
             self._doubt_unheard(steps, full, self.hearing, doubts)
         return doubts
+
+    def _gap(self, step: _Step) -> float:
+        """Probability that text is not read, or speech has no text, somewhere in a step."""
+        if self.gaps is None:
+            return 0.0
+        unread, untold = self.gaps
+        return max(
+            float(unread[step.first.unit : step.second.unit].max()),
+            float(untold[step.first.stretch : step.second.stretch].max()),
+        )
 
     def _doubt_unheard(self, steps: Sequence[_Step], full: Sequence[int], hearing: Hearing, doubts: list[str]) -> None:
         """What a recogniser hears replaces the doubts that lengths alone raise."""
@@ -169,7 +190,27 @@ def script_of_transcript(
     units = units_of_text(text, language)
     if not units:
         raise DataError("transcript empty")
-    anchors = align_units(units, activity.speech, None if hearing is None else hearing.evidence)
-    certain = [anchors[0], *(anchor for anchor in anchors[1:-1] if anchor.confidence >= confidence), anchors[-1]]
-    source = "its transcript placed by pauses" + (" and a recogniser" if hearing is not None else "")
-    return Script(units, certain, [""] * len(units), [None] * len(units), source, limit=MISFIT, hearing=hearing)
+    evidence = None if hearing is None else hearing.evidence
+    found, gaps = align_units(units, activity.speech, evidence), None
+    if hearing is None and _has_gaps(found):
+        found = align_units(units, activity.speech, gap=GAPPY)
+        gaps, confidence = (found.unread, found.untold), 1 - (1 - confidence) / STRICTER
+    first, *inner, last = found.anchors
+    return Script(
+        units,
+        [first, *(anchor for anchor in inner if anchor.confidence >= confidence), last],
+        [""] * len(units),
+        [None] * len(units),
+        "its transcript placed by pauses" + (" and a recogniser" if hearing is not None else ""),
+        limit=MISFIT,
+        hearing=hearing,
+        gaps=gaps,
+        certainty=confidence,
+    )
+
+
+def _has_gaps(found: Alignment) -> bool:
+    """Whether text is more likely not read than read anywhere, or speech between its beginning and its end has none."""
+    told = np.flatnonzero(found.untold <= 0.5)
+    inside = found.untold[told[0] : told[-1]] if len(told) else found.untold
+    return bool((found.unread > 0.5).any() or (inside > 0.5).any())

@@ -6,7 +6,7 @@ import hashlib
 import unicodedata
 from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from cosytune.data.manifest import Utterance
 from cosytune.data.near_duplicates import THRESHOLD, TextFile, group, near_pairs, words_of
 from cosytune.errors import DataError
 
-__all__ = ["SIDES", "Drawn", "Side", "SplitSettings", "Splitter", "make_splits", "text_key"]
+__all__ = ["SIDES", "Drawn", "Side", "SplitSettings", "Splitter", "text_key"]
 
 Side = Literal["train", "validation", "test"]
 SIDES: tuple[Side, ...] = ("train", "validation", "test")
@@ -240,36 +240,6 @@ class _Pool:
                 return
             self.sides[chosen] = side
             missing -= int(self.sizes[chosen])
-
-
-def make_splits(
-    utterances: Iterable[Utterance],
-    *,
-    validation: float = 0.1,
-    test: float = 0.1,
-    seed: int = 0,
-    keep: Mapping[str, Side] | None = None,
-) -> dict[str, Side]:
-    """The side of each utterance, by id (see `Splitter`); those that must be left out are absent.
-
-    Args:
-        utterances: all clips of the corpus.
-        validation: share of sentences on the validation side.
-        test: share of sentences on the test side.
-        seed: another seed draws another split.
-        keep: sides by id of an earlier split; these clips stay where they were.
-
-    Raises:
-        DataError: the shares are negative or leave nothing to train on.
-    """
-    splitter = Splitter(SplitSettings(validation, test, seed))
-    ids = []
-    for utterance in utterances:
-        splitter.add(utterance, (keep or {}).get(utterance.id))
-        ids.append(utterance.id)
-    drawn = splitter.draw()
-    sides = ((identity, drawn.side(number)) for number, identity in enumerate(ids))
-    return {identity: side for identity, side in sides if side is not None}
 
 
 def _hash(text: str) -> int:

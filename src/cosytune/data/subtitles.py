@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import itertools
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -65,6 +66,9 @@ def find_subtitles(audio: Path, language: str = "") -> tuple[Path, str] | None:
         DataError: there are several and nothing tells which of them is of the language that is spoken.
     """
     found: dict[str, Path] = {}
+    # Not Path.is_dir, which raises for a name that no disk can hold.
+    if not os.path.isdir(audio.parent):  # noqa: PTH112
+        return None
     for name in _subtitles_in(audio.parent, audio.parent.stat().st_mtime_ns):
         between = name[len(audio.stem) : name.rindex(".")]
         if name.startswith(audio.stem) and (not between or _BETWEEN.fullmatch(between)):

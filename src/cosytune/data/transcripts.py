@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -57,14 +57,13 @@ class Recogniser:
         """
         if not np.any(wave):
             return ""
-        return " ".join(self._model.hear(np.asarray(wave, np.float32)).split())
+        return " ".join(_model_of(self).hear(np.asarray(wave, np.float32)).split())
 
-    @cached_property
-    def _model(self) -> Any:
-        return _MODELS[self.kind](self)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_model"}
+@lru_cache(maxsize=1)
+def _model_of(recogniser: Recogniser) -> Any:
+    """Loaded once in each process: a record that travels to a worker comes there anew with each clip."""
+    return _MODELS[recogniser.kind](recogniser)
 
 
 def open_recogniser(model: str, language: str = "") -> Recogniser:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -106,20 +108,31 @@ def build(
     """
     _check_counts(config, tensors, source)
     try:
-        with torch.device("meta"), _WithoutDrawing():
-            outline = network_type(config)
+        outline = None if weights else _outline(network_type, config)
+        wanted = _tensors_of(network_type, config) if outline is None else outline.state_dict()
     except _UNBUILDABLE as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(f"{source}: no network can be built with the sizes of its configuration ({first})") from error
-    wanted = outline.state_dict()
     _compare(wanted, tensors, source)
-    if not weights:
+    if outline is not None:
         outline.load_state_dict(dict(tensors), strict=True, assign=True)
         return outline
     with _WithoutDrawing():
         network = network_type(config)
     network.load_state_dict(_apart(tensors, wanted), strict=True, assign=True)
     return network
+
+
+def _outline(network_type: Callable[[Any], nn.Module], config: PartConfig) -> nn.Module:
+    """The network of a configuration without memory for its weights."""
+    with torch.device("meta"), _WithoutDrawing():
+        return network_type(config)
+
+
+@lru_cache(maxsize=16)
+def _tensors_of(network_type: Callable[[Any], nn.Module], config: PartConfig) -> Mapping[str, Tensor]:
+    """Names, shapes and types of a network's tensors; models of the same sizes are laid out once."""
+    return MappingProxyType(_outline(network_type, config).state_dict())
 
 
 def _apart(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:

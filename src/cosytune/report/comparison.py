@@ -20,6 +20,7 @@ from cosytune.report.limits import certainty, limits
 from cosytune.report.players import AUDIO_BYTES, players_of
 from cosytune.report.systems import systems_of
 from cosytune.report.tables import count, means_of, number, p_words, unit_words
+from cosytune.training.results import PartResult
 
 __all__ = ["write_report"]
 
@@ -86,6 +87,7 @@ def _page(result: ComparisonResult, audio_bytes: int) -> str:
         warnings=warnings(result.arms),
         held=held(result),
         skipped=_skipped(result),
+        chosen=_chosen(result),
         limits=limits(result),
     )
 
@@ -167,6 +169,20 @@ def _skipped(result: ComparisonResult) -> list[str]:
         for part in arm.result.parts
         if part.skipped
     ]
+
+
+def _chosen(result: ComparisonResult) -> list[str]:
+    """The checkpoint that was kept where somebody listened, and what would have ended the arm early, in words."""
+    return [f"{arm_name(arm)}, {line}" for arm in result.arms for part in arm.result.parts if (line := _kept(part))]
+
+
+def _kept(part: PartResult) -> str:
+    if not part.heard or part.chosen_step is None:
+        return ""
+    scores = dict(part.heard)
+    line = f"{part.part}: update {part.chosen_step} of {part.steps}, score {scores[part.chosen_step]:.3f}"
+    line += f", the untouched start had {scores[0]:.3f}" if 0 in scores else ""
+    return f"{line}; recorded, not obeyed: {part.stop}" if part.stop else line
 
 
 def _signed(value: float) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from cosytune.comparison.plan import Arm
 from cosytune.errors import TrainingError
-from cosytune.training.results import MetricPoint, PartResult, read_metrics
+from cosytune.training.results import MetricPoint, PartResult, Speed, read_metrics, read_speeds
 
 __all__ = ["Curve", "Measured", "Panel", "Style", "arm_name", "arm_styles", "curve_file", "read_panels"]
 
@@ -39,26 +39,40 @@ class Style:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a validation metric is: a title, its unit for the axis, and the training value in the same unit, if any."""
+    """What is drawn: a title, the unit for the axis, the training value in the same unit, if any, and what the thick
+    line is."""
 
     title: str
     unit: str
     train: str | None
+    thick: str = "Validation"
 
 
 MEASURED: dict[tuple[str, str], Measured] = {
-    ("lm", "cross_entropy"): Measured("cross-entropy", "nats per speech token", "loss"),
+    ("lm", "cross_entropy"): Measured("cross-entropy", "nats per speech token", "cross_entropy"),
     ("lm", "accuracy"): Measured("accuracy", "share of speech tokens", "accuracy"),
     ("flow", "velocity"): Measured("velocity error", "mean squared error", "velocity"),
     ("flow", "prior"): Measured("prior error", "mean |difference| of log-mel", "prior"),
+    ("speech_tokenizer", "ctc"): Measured("CTC", "nats per text token", "ctc"),
+    ("speaker_encoder", "accuracy"): Measured("accuracy", "share of clips", "accuracy"),
     ("vocoder", "log_mel"): Measured("spectral error", "mean |difference| of log-mel", None),
     ("vocoder", "f0_hz"): Measured("pitch error", "Hz", None),
 }
 
 
+SPEEDS: dict[str, Measured] = {
+    "audio_seconds_per_second": Measured("speed", "seconds of speech learned a second", None, "Measured"),
+    "data_wait_share": Measured("waiting for data", "share of training time", None, "Measured"),
+}
+"""What the clock says, from `speed.jsonl`."""
+
+
 @dataclass(frozen=True)
 class Curve:
-    """One arm in one metric: (updates, values) of both sides and the value of the untouched start."""
+    """One arm in one metric: (updates, values) of the thin and of the thick line, and the value of the untouched start.
+
+    The thick line is validation, or what was measured where there are no two sides.
+    """
 
     arm: str
     start: str
@@ -70,7 +84,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture: a validation metric of one part, all arms."""
+    """One picture: a validation metric or the speed of one part, all arms."""
 
     part: str
     metric: str
@@ -87,7 +101,9 @@ class Panel:
             for curve in self.curves
             if curve.validation[1]
         )
-        return f"{self.part}, {self.measured.title} in {self.measured.unit} over updates. Validation: {ends}."
+        return (
+            f"{self.part}, {self.measured.title} in {self.measured.unit} over updates. {self.measured.thick}: {ends}."
+        )
 
 
 def arm_name(arm: Arm) -> str:
@@ -129,6 +145,32 @@ def read_panels(arms: Sequence[Arm]) -> tuple[list[Panel], list[str]]:
             panel = _panel(name, metric, results, read, styles)
             if any(curve.validation[0] for curve in panel.curves):
                 panels.append(panel)
+        speeds, damaged = _speed_panels(name, [arm for arm, _ in results], styles)
+        panels += speeds
+        problems += damaged
+    return panels, problems
+
+
+def _speed_panels(name: str, arms: Sequence[Arm], styles: dict[str, Style]) -> tuple[list[Panel], list[str]]:
+    """Speed and waiting of one part; runs that did not write them down have none."""
+    measured, problems = dict[str, list[Speed]](), list[str]()
+    for arm in arms:
+        path = curve_file(arm, name).with_name("speed.jsonl")
+        try:
+            points = {speed.step: speed for speed in read_speeds(path)}  # of what was done twice the later counts
+        except (TrainingError, OSError, UnicodeDecodeError) as error:
+            problems.append(f"{arm_name(arm)}, {name}: the speed in {path} cannot be read: {error}")
+            continue
+        if points:
+            measured[arm_name(arm)] = [points[step] for step in sorted(points)]
+    panels = []
+    for metric, what in SPEEDS.items() if measured else ():
+        curves = []
+        for arm in arms:
+            own = measured.get(arm_name(arm), [])
+            line = _stretches([float(speed.step) for speed in own], [getattr(speed, metric) for speed in own])
+            curves.append(Curve(arm_name(arm), arm.start, styles[arm_name(arm)], ([], []), line, None))
+        panels.append(Panel(name, metric, what, tuple(curves), None, ""))
     return panels, problems
 
 

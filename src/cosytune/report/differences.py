@@ -48,6 +48,7 @@ def _facts(arms: Sequence[Arm]) -> dict[str, dict[str, Any]]:
         name = arm_name(arm)
         facts.setdefault("stage", {})[name] = arm.result.stage
         facts.setdefault("corpus", {})[name] = arm.result.corpus_hash
+        facts.setdefault("who chose the checkpoints", {})[name] = arm.result.listener or "nobody: the last is kept"
         facts.setdefault("parts trained", {})[name] = ", ".join(part.part for part in arm.result.parts)
         facts.setdefault("seeds of this start", {})[name] = _seeds(arms, arm.start)
         for part in arm.result.parts:
@@ -102,6 +103,9 @@ def held(result: ComparisonResult) -> list[tuple[str, str]]:
         facts.append(("settings of training: rates, batches, updates", _short(settings.pop())))
     if len({_seeds(arms, arm.start) for arm in arms}) == 1 and arms:
         facts.append(("seeds, and with them order and noise", _seeds(arms, arms[0].start)))
+    listeners = {arm.result.listener for arm in arms}
+    if len(listeners) == 1 and (listener := listeners.pop()):
+        facts.append((f"the choice of checkpoints, by {listener}", _short(hash_json(listener))))
     asked: dict[str, set[str]] = {}
     for score in result.evaluation.scores:
         asked.setdefault(score.system, set()).add(score.sentence)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import difflib
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -87,7 +88,7 @@ def write_doctor_page(
         page_bytes: of players and pictures; exhibits beyond are left to the table.
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"minutes": _minutes, "change": _change, "signed": _signed}
+    environment.filters |= {"minutes": _minutes, "quoted": shlex.quote, "change": _change, "signed": _signed}
     environment.globals |= {"count": count, "marks": MARKS, "about": ABOUT}
     template = environment.from_string(files("cosytune.report").joinpath("doctor.html").read_text("utf-8"))
     ill = sorted((clip for clip in result.clips if clip.findings), key=lambda clip: clip.severity, reverse=True)
@@ -102,6 +103,8 @@ def write_doctor_page(
         histograms=[(histogram, draw_histogram(histogram)) for histogram in result.histograms],
         cards=cards,
         rows=ill[:ROWS],
+        # What is said above of all of them need not be explained clip by clip.
+        common={finding.kind for finding in result.corpus if finding.serious},
         more=max(0, len(ill) - ROWS),
     )
     write_text(path, page)

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cosytune.training.sharding import like, whole
+
 __all__ = ["WeightAverage"]
 
 
@@ -49,13 +51,13 @@ class WeightAverage:
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds of it."""
-        return {"updates": self.updates, "weights": self.weights}
+        return {"updates": self.updates, "weights": whole(self.weights)}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Inverse of `state`, on the device where the average is."""
         self.updates = state["updates"]
         for name, value in state["weights"].items():
-            self.weights[name].copy_(value)
+            self.weights[name].copy_(like(value, self.weights[name]))
 
     @torch.no_grad()
     def _swap(self, network: nn.Module) -> None:

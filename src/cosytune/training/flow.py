@@ -7,15 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from cosytune.data.batch import collate, move
+from cosytune.data.batch import Batch, collate, move
 from cosytune.data.features import FeatureStore
 from cosytune.data.manifest import Utterance
-from cosytune.models.flow.loss import FlowTerms, draw, flow_terms, gaussian_baseline
+from cosytune.models.flow.loss import FlowDraws, FlowTerms, draw, flow_terms, gaussian_baseline
 from cosytune.models.folder import Model
 from cosytune.training.clips import spread
 from cosytune.training.rehearsal import RehearsedFeatures
 from cosytune.training.settings import LoopSettings, StageName, vector_kind
-from cosytune.training.task import LossReport, Task
+from cosytune.training.task import Draws, LossReport, Task
 
 __all__ = ["FlowTask"]
 
@@ -44,7 +44,7 @@ class FlowTask(Task):
         self._features, self._stage = features, stage
         self._settings, self._device = settings, device
         self._frame_rate = model.clock.frame_rate
-        self._train, self._rehearsal = list(train), list(rehearsal)
+        self._train, self._rehearsal = train, rehearsal
         self._validation = [clip.id for clip in spread(validation, VALIDATION_CLIPS)]
 
     def clips(self) -> Sequence[Utterance]:
@@ -55,9 +55,16 @@ class FlowTask(Task):
         """Clips of the start's own speech."""
         return self._rehearsal
 
-    def loss(self, ids: list[str], step: int, generator: torch.Generator) -> LossReport:
+    def batch(self, ids: list[str], draws: Draws) -> tuple[Batch, FlowDraws]:
+        """Tokens, mel and vectors, and the times, noises and prompts of each clip."""
+        batch = move(collate(self._features.read(ids), _no_text, speaker=vector_kind(self._stage)), self._device)
+        assert batch.mel is not None and batch.mel_lengths is not None
+        drawn = draw(self.network.config, batch.mel_lengths, batch.mel.shape[2], [draws.of(clip) for clip in ids])
+        return batch, drawn
+
+    def loss(self, batch: tuple[Batch, FlowDraws], draws: Draws) -> LossReport:
         """Mean squared error of the velocity, plus `prior_weight` times the prior's mean absolute error."""
-        terms, frames = self._terms(ids, generator)
+        terms, frames = self._terms(*batch)
         seconds = frames / self._frame_rate
         loss = terms.velocity + self._settings.prior_weight * terms.prior
         return LossReport(loss, {"velocity": terms.velocity.detach(), "prior": terms.prior.detach()}, seconds, frames)
@@ -66,10 +73,10 @@ class FlowTask(Task):
     def validate(self) -> dict[str, float]:
         """Both terms over the held-out clips, with the same times, noises and prompts every time."""
         self.network.eval()
-        generator = torch.Generator().manual_seed(0)
+        draws = Draws(seed=0, step=0)
         velocity = prior = frames = 0.0
         for begin in range(0, len(self._validation), VALIDATION_BATCH):
-            terms, count = self._terms(self._validation[begin : begin + VALIDATION_BATCH], generator)
+            terms, count = self._terms(*self.batch(self._validation[begin : begin + VALIDATION_BATCH], draws))
             velocity += float(terms.velocity) * count
             prior += float(terms.prior) * count
             frames += count
@@ -81,13 +88,11 @@ class FlowTask(Task):
         variance = torch.from_numpy(np.concatenate(mels, axis=1)).double().var(dim=1)
         return {"velocity": gaussian_baseline(variance, self.network.config.sigma_min)}
 
-    def _terms(self, ids: list[str], generator: torch.Generator) -> tuple[FlowTerms, int]:
+    def _terms(self, batch: Batch, drawn: FlowDraws) -> tuple[FlowTerms, int]:
         """Both terms of one batch, and its mel frames."""
-        batch = move(collate(self._features.read(ids), _no_text, speaker=vector_kind(self._stage)), self._device)
         assert batch.mel is not None and batch.mel_lengths is not None
-        draws = draw(self.network.config, batch.mel_lengths, batch.mel.shape[2], generator)
         output = self.network(
-            batch.speech_tokens, batch.speech_lengths, batch.mel, batch.mel_lengths, batch.speaker_vectors, draws
+            batch.speech_tokens, batch.speech_lengths, batch.mel, batch.mel_lengths, batch.speaker_vectors, drawn
         )
         return flow_terms(output), int(batch.mel_lengths.sum())
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import concurrent.futures
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,7 +15,9 @@ import torch
 
 from cosytune.data.engine import end_with_parent
 from cosytune.errors import CosytuneError, StoppedError, TrainingError
+from cosytune.training import processes
 from cosytune.training.results import PartResult, read_metrics
+from cosytune.training.run import NOTES, RunOptions
 from cosytune.training.selection import Listener
 from cosytune.training.settings import LoopSettings, PartName, StageName
 from cosytune.training.stopping import StopRequest, stop_request
@@ -22,7 +25,16 @@ from cosytune.training.stopping import StopRequest, stop_request
 if TYPE_CHECKING:
     from cosytune.training.loop import Watch
 
-__all__ = ["PartJob", "Reporter", "default_workers", "end_with_parent", "run_job", "run_jobs", "threads_for"]
+__all__ = [
+    "PartJob",
+    "Reporter",
+    "default_workers",
+    "end_with_parent",
+    "following",
+    "run_job",
+    "run_jobs",
+    "threads_for",
+]
 
 
 SECONDS_TO_SAVE = 120.0
@@ -60,6 +72,8 @@ class PartJob:
         threads: processor threads; part of the job because sums depend on it.
         listener: who hears checkpoints; None: the last one is kept.
         rehearsal: prepared corpus that updates of `replay` are made from.
+        shard: split weights and optimizer over the processes (LM and flow).
+        options: what the run does beside learning.
     """
 
     label: str
@@ -72,6 +86,8 @@ class PartJob:
     threads: int
     listener: Listener | None = None
     rehearsal: Path | None = None
+    shard: bool = False
+    options: RunOptions = field(default_factory=RunOptions)
 
 
 def run_job(job: PartJob, watch: Watch | None = None) -> PartResult:
@@ -99,9 +115,18 @@ def run_jobs(jobs: Sequence[PartJob], workers: int, reporter: Reporter) -> list[
     """
     for job in jobs:
         reporter.start(job.label, job.settings.steps)
+    telling = _Telling(reporter, jobs)
+    try:
+        return _run_jobs(jobs, workers, telling)
+    finally:
+        telling.tell()
+
+
+def _run_jobs(jobs: Sequence[PartJob], workers: int, reporter: Reporter) -> list[PartResult]:
     if workers == 1:
         results = []
         for job in jobs:
+            processes.share(job)  # whoever follows (`following`) trains along
             results.append(run_job(job, _mover(reporter, job)))
             reporter.move(job.label, job.settings.steps)
         return results
@@ -127,6 +152,54 @@ def run_jobs(jobs: Sequence[PartJob], workers: int, reporter: Reporter) -> list[
                     "the same command goes on from the last checkpoints, with --workers 1 it needs less memory"
                 ) from error
             raise
+
+
+class _Telling:
+    """A reporter that also says what runs note about themselves from now on, wherever they are at work."""
+
+    def __init__(self, reporter: Reporter, jobs: Sequence[PartJob]) -> None:
+        self.start, self.say = reporter.start, reporter.say
+        self._reporter = reporter
+        self._paths = {job.label: job.folder / NOTES for job in jobs}
+        self._told = {label: _size(path) for label, path in self._paths.items()}
+
+    def move(self, name: str, done: int) -> None:
+        self._reporter.move(name, done)
+        self.tell()
+
+    def tell(self) -> None:
+        for label, path in self._paths.items():
+            if _size(path) == self._told[label]:
+                continue
+            with path.open("rb") as notes:
+                notes.seek(self._told[label])
+                new = notes.read()
+            whole = new[: new.rfind(b"\n") + 1]
+            self._told[label] += len(whole)
+            for line in whole.decode("utf-8").splitlines():
+                self.say(f"{label}: {line}")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+@contextmanager
+def following() -> Iterator[bool]:
+    """What a command does that trains: True in the process that leads, and in a process alone.
+
+    The processes that a launcher started beside it are given False after they have trained along, job by job, until
+    the leading one has left its block. Only the leading one reads what the user asked for, prepares and writes.
+    """
+    processes.join()
+    if not processes.leads():
+        while (job := processes.share(None)) is not None:
+            run_job(job)
+        yield False
+        return
+    yield True
+    # Not after an error: the launcher ends the others when this process fails.
+    processes.share(None)
 
 
 def _run_in_child(job: PartJob) -> PartResult:
@@ -171,10 +244,10 @@ def _last_step(path: Path) -> int:
 
 
 def default_workers() -> int:
-    """Parts trained at a time: two on processors with two cores or more, one beside a GPU."""
-    return 1 if torch.cuda.is_available() else min(2, os.cpu_count() or 1)
+    """Parts trained at a time: two on processors with two cores or more; one on a GPU or by several processes."""
+    return 1 if processes.joined() or torch.cuda.is_available() else min(2, os.cpu_count() or 1)
 
 
 def threads_for(workers: int) -> int:
     """Threads of each job so that the jobs share the cores."""
-    return max(1, (os.cpu_count() or 1) // workers)
+    return max(1, (os.cpu_count() or 1) // (workers * processes.local_size()))

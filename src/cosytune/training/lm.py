@@ -18,15 +18,17 @@ from cosytune.models.folder import Model
 from cosytune.models.lm.loss import divergence, lm_loss
 from cosytune.models.lm.model import LM, LMOutput
 from cosytune.text.tokenizers import TextTokenizer
-from cosytune.training.clips import spoken_text, spread
+from cosytune.training.clips import Catalogue, has_words, spoken_text, spread
 from cosytune.training.rehearsal import RehearsedFeatures
 from cosytune.training.settings import LoopSettings, StageName, vector_kind
-from cosytune.training.task import LossReport, Task
+from cosytune.training.task import Draws, LossReport, Task
 
 __all__ = ["LMTask"]
 
 VALIDATION_CLIPS = 256
 VALIDATION_BATCH = 16
+BASELINE_CLIPS = 10_000
+"""Clips whose tokens are counted: more change nothing that can be seen, and take their time to read."""
 
 
 class LMTask(Task):
@@ -52,14 +54,12 @@ class LMTask(Task):
         self._tokenizer, self._features, self._stage = tokenizer, features, stage
         self._settings, self._device = settings, device
         self._token_rate = model.clock.token_rate
-        self._train, self._rehearsal = list(train), list(rehearsal)
-        self._validation = [clip.id for clip in spread(validation, VALIDATION_CLIPS)]
-        self._texts = {clip.id: spoken_text(clip.text, clip.language) for clip in (*train, *validation, *rehearsal)}
+        self._train, self._rehearsal = train, rehearsal
+        held_out = spread(validation, VALIDATION_CLIPS)
+        self._validation = [clip.id for clip in held_out]
         # What may follow a clip: the same voice, and a transcript exactly if the clip has one.
-        self._kind = {clip.id: (clip.speaker, bool(self._texts[clip.id])) for clip in (*train, *rehearsal)}
-        self._alike: dict[tuple[str, bool], list[str]] = {}
-        for clip_id, kind in self._kind.items():
-            self._alike.setdefault(kind, []).append(clip_id)
+        self._clips = Catalogue(train, rehearsal, held_out, kind=lambda clip: (clip.speaker, has_words(clip)))
+        self._alike = _Alike(self._clips.kinds[: len(train) + len(rehearsal)])
 
     def clips(self) -> Sequence[Utterance]:
         """Training clips; those without a transcript teach speech continuation from an empty text."""
@@ -69,9 +69,12 @@ class LMTask(Task):
         """Clips of the start's own speech."""
         return self._rehearsal
 
-    def loss(self, ids: list[str], step: int, generator: torch.Generator) -> LossReport:
+    def batch(self, ids: list[str], draws: Draws) -> Batch:
+        """Text, vector and tokens of each clip, or of two as one."""
+        return self._batch([self._item(group) for group in self._groups(ids, draws)])
+
+    def loss(self, batch: Batch, draws: Draws) -> LossReport:
         """Length-normalised cross-entropy in nats per token, plus the divergence from the start with anchor "kl"."""
-        batch = self._batch([self._item(group) for group in self._groups(ids, generator)])
         output = _predict(self.network, batch)
         result = lm_loss(output, self._settings.smoothing)
         plain = lm_loss(output) if self._settings.smoothing else result
@@ -92,7 +95,7 @@ class LMTask(Task):
         loss = accuracy = tokens = 0.0
         for begin in range(0, len(self._validation), VALIDATION_BATCH):
             clips = self._validation[begin : begin + VALIDATION_BATCH]
-            result = lm_loss(_predict(self.network, self._batch([self._item([clip]) for clip in clips])))
+            result = lm_loss(_predict(self.network, self._batch([self._item([self._clips[clip]]) for clip in clips])))
             count = float(result.tokens)
             loss += float(result.loss) * count
             accuracy += float(result.accuracy) * count
@@ -100,10 +103,10 @@ class LMTask(Task):
         return {"cross_entropy": loss / tokens, "accuracy": accuracy / tokens}
 
     def baseline(self) -> dict[str, float]:
-        """Cross-entropy of the training tokens' frequencies (plus one for each class) on the validation tokens."""
+        """Cross-entropy on the validation tokens of the frequencies (plus one for each class) in training clips."""
         classes = self.network.config.speech_codebook + 1
         counts = torch.ones(classes, dtype=torch.float64)
-        for clip in self._train:
+        for clip in spread(self._train, BASELINE_CLIPS):
             counts += torch.bincount(self._with_end(clip.id), minlength=classes)
         logs = (counts / counts.sum()).log()
         held_out = torch.cat([self._with_end(clip_id) for clip_id in self._validation])
@@ -113,24 +116,20 @@ class LMTask(Task):
         end = torch.tensor([self.network.end_token])
         return torch.cat((torch.from_numpy(self._features.read([clip_id])[0].speech_tokens), end))
 
-    def _groups(self, ids: list[str], generator: torch.Generator) -> list[list[str]]:
+    def _groups(self, ids: list[str], draws: Draws) -> list[list[Utterance]]:
         """Each clip alone or, with probability `concatenate`, followed by another one of its kind (if there is any)."""
         groups = []
         for clip_id in ids:
-            alike = self._alike[self._kind[clip_id]]
-            chance, choice = torch.rand(2, generator=generator).tolist()
-            group = [clip_id]
-            if chance < self._settings.concatenate and len(alike) > 1:
-                other = alike[math.floor(choice * (len(alike) - 1))]
-                # The last one stands in for the clip itself, so that all others are equally likely.
-                group.append(alike[-1] if other == clip_id else other)
-            groups.append(group)
+            number, clip = self._clips.find(clip_id)
+            chance, choice = torch.rand(2, generator=draws.of(clip_id)).tolist()
+            other = self._alike.another(number, choice) if chance < self._settings.concatenate else None
+            groups.append([clip] if other is None else [clip, self._clips.at(other)])
         return groups
 
-    def _item(self, group: list[str]) -> Features:
+    def _item(self, group: Sequence[Utterance]) -> Features:
         """The clips of a group as one: texts joined by a space, tokens one after the other."""
-        rows = self._features.read(group)
-        text = " ".join(self._texts[clip_id] for clip_id in group).strip()
+        rows = self._features.read([clip.id for clip in group])
+        text = " ".join(spoken_text(clip.text, clip.language) for clip in group).strip()
         speech = np.concatenate([row.speech_tokens for row in rows])
         return replace(rows[0], text=text, speech_tokens=speech, mel=None)
 
@@ -146,3 +145,22 @@ def _predict(network: LM, batch: Batch) -> LMOutput:
     return network(
         batch.text_tokens, batch.text_lengths, batch.speech_tokens, batch.speech_lengths, batch.speaker_vectors
     )
+
+
+class _Alike:
+    """Numbers of clips by kind, 8 bytes each."""
+
+    def __init__(self, kinds: np.ndarray) -> None:
+        self._kinds = kinds
+        self._order = np.argsort(kinds, kind="stable").astype(np.uint32)
+        self._ends = np.cumsum(np.bincount(kinds))
+
+    def another(self, number: int, choice: float) -> int | None:
+        """Another clip of the same kind, if there is any; `choice`, uniform in [0, 1), makes each equally likely."""
+        kind = self._kinds[number]
+        alike = self._order[self._ends[kind - 1] if kind else 0 : self._ends[kind]]
+        if len(alike) < 2:
+            return None
+        other = int(alike[math.floor(choice * (len(alike) - 1))])
+        # The last one stands in for the clip itself, so that all others are equally likely.
+        return int(alike[-1]) if other == number else other

@@ -13,6 +13,7 @@ from torch import nn
 
 from cosytune.errors import InputError
 from cosytune.files import write_folder
+from cosytune.models.layers.dropout import Dropout
 
 __all__ = ["add_lora", "has_lora", "merge_lora", "plain_copy", "write_adapter"]
 
@@ -30,6 +31,7 @@ def add_lora(network: nn.Module, rank: int, alpha: int, dropout: float) -> None:
         InputError: the network has no such layer.
     """
     from peft import LoraConfig, inject_adapter_in_model
+    from peft.tuners.lora import LoraLayer
 
     targets = [
         name
@@ -44,6 +46,12 @@ def add_lora(network: nn.Module, rank: int, alpha: int, dropout: float) -> None:
         )
     config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets, bias="none")
     inject_adapter_in_model(config, network, ADAPTER)
+    for module in network.modules():
+        if isinstance(module, LoraLayer):
+            # Autocast chooses the type of the products; peft would first make float32 of every input.
+            module.cast_input_dtype_enabled = False
+            if dropout:
+                module.lora_dropout[ADAPTER] = Dropout(dropout)
 
 
 def has_lora(network: nn.Module) -> bool:

@@ -37,14 +37,15 @@ class Movement:
         shares = rate_shares(network, settings.layer_decay)
         freeze(network, settings.freeze)
         if settings.lora_rank:
-            add_lora(network, settings.lora_rank, settings.lora_alpha, settings.lora_dropout)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(settings.seed)  # of the adapters' first numbers
+                add_lora(network, settings.lora_rank, settings.lora_alpha, settings.lora_dropout)
             # An adapter is as deep as the layer it sits on.
             shares = rate_shares(network, settings.layer_decay)
         self._shares = shares
         self._network = network
         self._start: dict[str, Tensor] = {}
-        if settings.anchor == "l2sp":
-            self._start = {name: p.detach().clone() for name, p in network.named_parameters() if p.requires_grad}
+        self._anchored = settings.anchor == "l2sp"
 
     def groups(self, head: nn.Module | None) -> list[dict[str, Any]]:
         """Parameter groups for an optimizer, each with the `share` of the rate that its weights move at.
@@ -58,6 +59,12 @@ class Movement:
         if head is not None:
             by_share.setdefault(1.0, []).extend(p for p in head.parameters() if p.requires_grad)
         return [{"params": parameters, "share": share} for share, parameters in by_share.items()]
+
+    def remember_start(self) -> None:
+        """Note where an anchor is to pull to: before the first update, on the devices where the weights will stay."""
+        if self._anchored:
+            moving = [(name, p) for name, p in self._network.named_parameters() if p.requires_grad]
+            self._start = {name: parameter.detach().clone() for name, parameter in moving}
 
     @torch.no_grad()
     def pull(self, rate: float) -> None:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
+from cosytune.data.clip_index import ClipIndex, only
 from cosytune.data.corpus import Corpus
 from cosytune.data.features import FeatureStore
 from cosytune.data.manifest import Utterance
 from cosytune.errors import DataError
 from cosytune.models.folder import Model, read_model
 from cosytune.text.tokenizers import load_tokenizer
+from cosytune.training import processes
 from cosytune.training.flow import FlowTask
 from cosytune.training.jobs import PartJob
 from cosytune.training.lm import LMTask
 from cosytune.training.loop import Watch, train
+from cosytune.training.pieces import can_be_cut
 from cosytune.training.rehearsal import RehearsedFeatures, rehearsal_clips
 from cosytune.training.results import PartResult
 from cosytune.training.run import PartRun
@@ -24,7 +28,9 @@ from cosytune.training.speech_tokenizer import SpeechTokenizerTask
 from cosytune.training.task import Task
 from cosytune.training.vocoder import VocoderTask
 
-__all__ = ["train_part"]
+__all__ = ["check_sides", "task_of", "train_part"]
+
+_FROM_FEATURES = ("lm", "flow")
 
 
 def train_part(job: PartJob, watch: Watch | None = None) -> PartResult:
@@ -33,58 +39,85 @@ def train_part(job: PartJob, watch: Watch | None = None) -> PartResult:
     Raises:
         CosytuneError: the corpus, the model or the numbers do not allow it.
     """
-    run = PartRun(job.folder, {"part": job.part, "stage": job.stage, **job.settings.model_dump()})
-    if (done := run.finished()) is not None:
+    settings = {"part": job.part, "stage": job.stage, **job.settings.model_dump()}
+    run = PartRun(job.folder, settings, writes=processes.leads(), options=job.options)
+    if (done := processes.share(run.finished())) is not None:
         return done
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = processes.device()
     model = read_model(job.model)
     corpus = Corpus(job.corpus)
-    train_side, validation_side = corpus.utterances("train"), corpus.utterances("validation")
-    _check_sides(corpus, train_side, validation_side, "clips")
-    return train(_task(job, model, corpus, train_side, validation_side, device), job.settings, run, watch, job.listener)
+    train_side, validation_side = ClipIndex(corpus, "train"), ClipIndex(corpus, "validation")
+    check_sides(corpus, train_side, validation_side, "clips")
+    task = _task(job, model, corpus, train_side, validation_side, device)
+    task.start = str(job.model)
+    # The other parts have heads, adversaries or statistics of whole batches, and fit on any device.
+    shard = job.shard and can_be_cut(job.part)
+    return train(task, job.settings, run, watch, job.listener, shard)
 
 
 def _task(
     job: PartJob,
     model: Model,
     corpus: Corpus,
-    train_side: tuple[Utterance, ...],
-    validation_side: tuple[Utterance, ...],
+    train_side: Sequence[Utterance],
+    validation_side: Sequence[Utterance],
     device: torch.device,
 ) -> Task:
-    if job.part == "vocoder":
-        return VocoderTask(model, train_side, validation_side, job.settings, device)
-    if job.part == "speaker_encoder":
-        return SpeakerEncoderTask(model, train_side, validation_side, job.settings, device)
-    tokenizer = load_tokenizer(model.tokenizer.kind, model.tokenizer.data)
-    if job.part == "speech_tokenizer":
-        return SpeechTokenizerTask(model, train_side, validation_side, tokenizer, job.settings, device)
+    if job.part not in _FROM_FEATURES:
+        return task_of(job, model, train_side, validation_side, device)
     identity = model.extractor_hash()
     features = FeatureStore(corpus.features_folder(identity), extractors=identity)
     # Clips that could not be analysed are accounted for in the store's ledger.
-    train_side = tuple(clip for clip in train_side if clip.id in features)
-    validation_side = tuple(clip for clip in validation_side if clip.id in features)
-    _check_sides(corpus, train_side, validation_side, "clips with features")
+    train_side, validation_side = (
+        only(side, lambda clip: clip.id in features) for side in (train_side, validation_side)
+    )
+    check_sides(corpus, train_side, validation_side, "clips with features")
     known: FeatureStore | RehearsedFeatures = features
-    old: tuple[Utterance, ...] = ()
+    old: Sequence[Utterance] = ()
     if job.settings.replay:
         known, old = _rehearsed(job, model, features)
-    if job.part == "lm":
-        return LMTask(model, train_side, validation_side, known, tokenizer, job.stage, job.settings, device, old)
-    return FlowTask(model, train_side, validation_side, known, job.stage, job.settings, device, old)
+    return task_of(job, model, train_side, validation_side, device, known, old)
 
 
-def _rehearsed(job: PartJob, model: Model, features: FeatureStore) -> tuple[RehearsedFeatures, tuple[Utterance, ...]]:
+def task_of(
+    job: PartJob,
+    model: Model,
+    train_side: Sequence[Utterance],
+    validation_side: Sequence[Utterance],
+    device: torch.device,
+    features: Any = None,
+    rehearsal: Sequence[Utterance] = (),
+) -> Task:
+    """The task of a job on given clips; `features` (what has the `read` of a `FeatureStore`) for LM and flow only."""
+    stage, settings = job.stage, job.settings
+    if job.part == "vocoder":
+        return VocoderTask(model, train_side, validation_side, settings, device)
+    if job.part == "speaker_encoder":
+        return SpeakerEncoderTask(model, train_side, validation_side, settings, device)
+    if job.part == "flow":
+        return FlowTask(model, train_side, validation_side, features, stage, settings, device, rehearsal)
+    tokenizer = load_tokenizer(model.tokenizer.kind, model.tokenizer.data)
+    if job.part == "speech_tokenizer":
+        return SpeechTokenizerTask(model, train_side, validation_side, tokenizer, settings, device)
+    return LMTask(model, train_side, validation_side, features, tokenizer, stage, settings, device, rehearsal)
+
+
+def _rehearsed(job: PartJob, model: Model, features: FeatureStore) -> tuple[RehearsedFeatures, Sequence[Utterance]]:
     if job.rehearsal is None:
         raise DataError(f"the {job.part} is to rehearse in {job.settings.replay:.0%} of its updates, but has no corpus")
     corpus = Corpus(job.rehearsal)
     identity = model.extractor_hash()
     store = FeatureStore(corpus.features_folder(identity), extractors=identity)
     voices = {name: voice.vector.numpy() for name, voice in model.voices.items()}
-    return RehearsedFeatures(features, store, voices), rehearsal_clips(corpus.utterances("train"), store)
+    return RehearsedFeatures(features, store, voices), rehearsal_clips(ClipIndex(corpus, "train"), store)
 
 
-def _check_sides(corpus: Corpus, train_side: Sequence[Utterance], validation: Sequence[Utterance], what: str) -> None:
+def check_sides(corpus: Corpus, train_side: Sequence[Utterance], validation: Sequence[Utterance], what: str) -> None:
+    """Refuse to train without clips on both sides.
+
+    Raises:
+        DataError: a side has none.
+    """
     if not train_side or not validation:
         raise DataError(
             f"corpus {corpus.path} has {len(train_side)} training and {len(validation)} validation {what}; "

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cosytune.audio.files import encode_wave
+from cosytune.data.clip_index import ClipView, only
 from cosytune.data.features import Features, FeatureStore
 from cosytune.data.manifest import Utterance, write_manifest
 from cosytune.data.sentences import sentences
@@ -56,10 +57,11 @@ def mixed(new: Iterator[list[str]], old: Iterator[list[str]], share: float, star
         step += 1
 
 
-def rehearsal_clips(clips: Sequence[Utterance], store: FeatureStore) -> tuple[Utterance, ...]:
+def rehearsal_clips(clips: Sequence[Utterance], store: FeatureStore) -> Sequence[Utterance]:
     """The clips that have features, under ids and speakers of their own."""
-    return tuple(
-        replace(clip, id=PREFIX + clip.id, speaker=PREFIX + clip.speaker) for clip in clips if clip.id in store
+    return ClipView(
+        only(clips, lambda clip: clip.id in store),
+        change=lambda clip: replace(clip, id=PREFIX + clip.id, speaker=PREFIX + clip.speaker),
     )
 
 

@@ -6,11 +6,13 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cosytune.errors import TrainingError
 
-__all__ = ["MetricPoint", "PartResult", "StageResult", "read_metrics", "read_record"]
+__all__ = ["MetricPoint", "PartResult", "Speed", "StageResult", "read_metrics", "read_record", "read_speeds"]
+
+Record = TypeVar("Record")
 
 
 @dataclass(frozen=True)
@@ -20,8 +22,10 @@ class MetricPoint:
     Attributes:
         part: which network was trained.
         step: optimizer updates done before the value was taken; 0 is the start itself.
-        side: "train" or "validation".
-        name: what was measured ("loss", "accuracy", "gradient_norm", ...), in the unit the part's README gives.
+        side: "train" and "rehearsal": means per item over the updates since the last point; "validation": held-out
+            clips; "heard": what a listener heard.
+        name: what was measured, in the unit the part's README gives. On the training sides also "gradient_norm", the
+            largest since the last point and before clipping, and "learning_rate".
         value: the measurement.
         audio_seconds: seconds of speech that training had seen.
     """
@@ -32,6 +36,23 @@ class MetricPoint:
     name: str
     value: float
     audio_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast training was over the updates since the last such point; validation, hearing and saving are not counted.
+
+    Attributes:
+        step: optimizer updates done.
+        audio_seconds_per_second: speech learned from, by the clock; with several processes, of all of them.
+        data_wait_share: part of that time in which nothing but data was read and put together.
+        step_seconds: of one update.
+    """
+
+    step: int
+    audio_seconds_per_second: float
+    data_wait_share: float
+    step_seconds: float
 
 
 @dataclass(frozen=True)
@@ -52,6 +73,8 @@ class PartResult:
         stop: why the run ended early, or should have (with `obey_stops` off); empty if nothing spoke for it.
         rollbacks: steps at which the run went back to its last checkpoint, and on at half the rate.
         settings: the resolved loop settings.
+        pieces: how many pieces an update's batch was worked through in at the end: more than `accumulate` where memory
+            was too small for fewer.
     """
 
     part: str
@@ -67,6 +90,7 @@ class PartResult:
     heard: list[tuple[int, float]] = field(default_factory=list)
     chosen_step: int | None = None
     stop: str = ""
+    pieces: int = 1
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> PartResult:
@@ -92,7 +116,7 @@ class PartResult:
 
 @dataclass(frozen=True)
 class StageResult:
-    """How a whole stage ended: one entry per trained part."""
+    """How a whole stage ended: one entry per trained part; `listener` is who chose checkpoints, empty for nobody."""
 
     stage: str
     start: str
@@ -100,6 +124,7 @@ class StageResult:
     corpus_hash: str
     seed: int
     parts: list[PartResult]
+    listener: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON value."""
@@ -129,15 +154,26 @@ def read_metrics(path: Path) -> Iterator[MetricPoint]:
     Raises:
         TrainingError: a line that is not the last one is damaged.
     """
+    return _records(path, MetricPoint, "delete the run folder and train again")
+
+
+def read_speeds(path: Path) -> Iterator[Speed]:
+    """How fast a run was, in the order it was written; steps that were done twice after a crash are there twice.
+
+    Raises:
+        TrainingError: a line that is not the last one is damaged.
+    """
+    return _records(path, Speed, "delete that file, nothing depends on it")
+
+
+def _records(path: Path, kind: type[Record], advice: str) -> Iterator[Record]:
     lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
     for number, line in enumerate(lines, start=1):
         if not line:
             continue
         try:
-            yield MetricPoint(**json.loads(line))
+            yield kind(**json.loads(line))
         except (json.JSONDecodeError, TypeError) as error:
             if number == len(lines):
                 return
-            raise TrainingError(
-                f"line {number} of {path} is not a metric ({error}); delete the run folder and train again"
-            ) from error
+            raise TrainingError(f"line {number} of {path} is not a metric ({error}); {advice}") from error

@@ -8,8 +8,9 @@ import json
 import math
 import os
 import pickle
-from collections.abc import Collection, Iterable
-from dataclasses import asdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,38 @@ import torch
 from torch import Tensor, nn
 
 from cosytune.errors import TrainingError
-from cosytune.files import write_bytes, write_json, write_text
-from cosytune.training.results import MetricPoint, PartResult, read_record
+from cosytune.files import hash_file, write_bytes, write_json, write_text
+from cosytune.training.disk import DiskBudget, room_for
+from cosytune.training.results import MetricPoint, PartResult, Speed, read_metrics, read_record
+from cosytune.training.sharding import like, whole
+from cosytune.training.trackers import TrackerName, Trackers
 
-__all__ = ["PartRun", "load_moving", "moving_state"]
+__all__ = ["NOTES", "PartRun", "RunOptions", "load_moving", "moving_state"]
 
 KEEP_CHECKPOINTS = 2
+NOTES = "notes.log"
+"""In the folder of a run: what it has to say to people, a line each."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a run does beside learning. No weight depends on it: a run may go on with other options than before.
+
+    Attributes:
+        trackers: where curves are drawn beside `metrics.jsonl`.
+        disk: what may be filled; None: only what the disk has is looked at.
+    """
+
+    trackers: tuple[TrackerName, ...] = ()
+    disk: DiskBudget | None = None
 
 
 def moving_state(modules: nn.Module) -> dict[str, Tensor]:
-    """What training changes: weights that are not frozen, and buffers. Frozen weights are in the start."""
+    """What training changes, whole: weights that are not frozen, and buffers. Frozen weights are in the start."""
+    return whole(_moving(modules))
+
+
+def _moving(modules: nn.Module) -> dict[str, Tensor]:
     frozen = {name for name, parameter in modules.named_parameters() if not parameter.requires_grad}
     return {name: value for name, value in modules.state_dict().items() if name not in frozen}
 
@@ -37,31 +60,48 @@ def load_moving(modules: nn.Module, state: dict[str, Tensor], folder: Path) -> N
     Raises:
         TrainingError: the state belongs to other modules.
     """
-    expected = moving_state(modules)
+    expected = _moving(modules)
     if expected.keys() != state.keys() or any(expected[name].shape != state[name].shape for name in expected):
         raise TrainingError(
             f"the checkpoint in {folder} holds other weights than this run trains (the start or this program changed); "
             "delete the run folder to start over"
         )
-    modules.load_state_dict(state, strict=False)
+    modules.load_state_dict({name: like(value, expected[name]) for name, value in state.items()}, strict=False)
 
 
 class PartRun:
     """One folder: `settings.json`, `metrics.jsonl`, `checkpoints/step-N.pt` and `.sha256`, `weights.pt`, `result.json`;
-    where somebody listens also `best/step-N.pt`, and with LoRA `adapter/`.
+    where somebody listens also `best/step-N.pt` and `samples/step-N/`, and with LoRA `adapter/`. Apart from them lies
+    what depends on clock and machine: `speed.jsonl`, `tensorboard/`, and `notes.log`, in which the run says what people
+    should know.
 
     `result.json` is written last: a folder that has it is finished and is never trained again.
     """
 
-    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, settings: dict[str, Any], *, writes: bool = True, options: RunOptions | None = None
+    ) -> None:
         """Open or create the folder.
+
+        Args:
+            folder: of one part's training.
+            settings: what decides the result; kept, and compared with what is there.
+            writes: False in processes that train along and leave all writing to the leading one.
+            options: what does not decide the result.
 
         Raises:
             TrainingError: the folder holds a run with other settings.
         """
         settings = json.loads(json.dumps(settings))  # as a file gives them back: tuples are lists
-        self.folder = folder
+        self.folder, self._writes = folder, writes
+        options = options or RunOptions()
         self.metrics_path = folder / "metrics.jsonl"
+        self._budget = options.disk or DiskBudget(folder)
+        self._trackers = Trackers(options.trackers if writes else (), folder, settings, self.say)
+        self._ranked: list[int] = []
+        self._ranked_on_disk: list[int] = []
+        if not writes:
+            return
         folder.mkdir(parents=True, exist_ok=True)
         settings_path = folder / "settings.json"
         if settings_path.exists():
@@ -77,21 +117,45 @@ class PartRun:
 
     def record(self, points: Iterable[MetricPoint]) -> None:
         """Append values to the curves; what is not finite leaves a gap (the result lists skipped updates)."""
+        if not self._writes:
+            return
+        finite = [point for point in points if math.isfinite(point.value)]
         with self.metrics_path.open("a", encoding="utf-8") as out:
-            for point in points:
-                if math.isfinite(point.value):
-                    out.write(json.dumps(asdict(point)) + "\n")
+            for point in finite:
+                out.write(json.dumps(asdict(point)) + "\n")
+        self._trackers.log(finite)
+
+    def record_speed(self, part: str, speed: Speed) -> None:
+        """Append to `speed.jsonl`, which simply goes on after a resume: the clock does not run again."""
+        if not self._writes:
+            return
+        with (self.folder / "speed.jsonl").open("a", encoding="utf-8") as out:
+            out.write(json.dumps(asdict(speed)) + "\n")
+        values = {name: value for name, value in asdict(speed).items() if name != "step"}
+        self._trackers.log([MetricPoint(part, speed.step, "speed", name, value) for name, value in values.items()])
+
+    def say(self, line: str) -> None:
+        """Note what a person should hear; whoever started the run reads it there (`jobs`)."""
+        with (self.folder / NOTES).open("a", encoding="utf-8") as out:
+            out.write(f"{line}\n")
 
     def save(self, step: int, state: dict[str, Any]) -> None:
-        """Write a checkpoint of `step` beside its checksum and drop all but the newest two."""
+        """Write a checkpoint of `step` beside its checksum and drop all but the newest two.
+
+        Raises:
+            TrainingError: there is no room for it.
+        """
+        if not self._writes:
+            return
+        self._trackers.flush()
         length = self.metrics_path.stat().st_size if self.metrics_path.exists() else 0
-        buffer = io.BytesIO()
-        torch.save({**state, "metrics_bytes": length}, buffer)
-        data = buffer.getvalue()
+        data = _as_bytes({**state, "metrics_bytes": length, "ranked": self._ranked})
         path = self._checkpoint(step)
-        write_bytes(path, data)
-        write_text(path.with_suffix(".sha256"), hashlib.sha256(data).hexdigest())
-        self._drop(self._steps()[:-KEEP_CHECKPOINTS])
+        with self._room(f"the checkpoint of update {step}", data):
+            write_bytes(path, data)
+            write_text(path.with_suffix(".sha256"), hashlib.sha256(data).hexdigest())
+        self._ranked_on_disk = self._ranked
+        self._drop(_steps(self.folder / "checkpoints")[:-KEEP_CHECKPOINTS])
 
     def load(self) -> dict[str, Any] | None:
         """The state in the newest whole checkpoint, or None; curves are cut back to what it knew.
@@ -101,47 +165,69 @@ class PartRun:
         """
         for left_by_a_crash in self.folder.rglob(".*.partial"):
             left_by_a_crash.unlink()
-        for step in reversed(self._steps()):
-            path = self._checkpoint(step)
-            checksum = path.with_suffix(".sha256")
-            data = path.read_bytes()
-            if not checksum.exists() or checksum.read_text(encoding="utf-8") != hashlib.sha256(data).hexdigest():
-                continue
-            try:
-                state = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
-            except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
-                raise TrainingError(f"{path} cannot be read as a checkpoint ({error}); delete it to go on") from error
-            self._cut_metrics(state.pop("metrics_bytes", 0))
-            return state
-        self._cut_metrics(0)
-        return None
+        step = self._newest_whole()
+        if step is None:
+            self._go_back(-1, 0, [])
+            return None
+        state = self.read(step)
+        self._go_back(step, state["metrics_bytes"], state["ranked"])
+        return state
+
+    def read(self, step: int) -> dict[str, Any]:
+        """The state in the checkpoint of `step`, which another process has found to be whole."""
+        path = self._checkpoint(step)
+        return _read_state(path, path.read_bytes())
 
     def keep(self, step: int, weights: dict[str, Tensor]) -> None:
-        """Write the weights of a checkpoint that may be chosen."""
-        buffer = io.BytesIO()
-        torch.save(weights, buffer)
-        write_bytes(self._kept(step), buffer.getvalue())
+        """Write the weights of a checkpoint that may be chosen.
+
+        Raises:
+            TrainingError: there is no room for them.
+        """
+        data = _as_bytes(weights)
+        with self._room(f"the weights of update {step}", data):
+            write_bytes(self._kept(step), data)
+
+    def rank(self, steps: Sequence[int]) -> None:
+        """Say which weights are the best, those first: of what was kept, all others may go where the disk is short."""
+        self._ranked = list(steps)
 
     def keep_only(self, steps: Collection[int]) -> None:
         """Drop the kept weights of all other steps."""
-        for path in (self.folder / "best").glob("step-*.pt"):
-            if int(path.stem.removeprefix("step-")) not in steps:
-                path.unlink()
+        if not self._writes:
+            return
+        for step in _steps(self.folder / "best"):
+            if step not in steps:
+                self._kept(step).unlink()
 
     def kept(self, step: int) -> dict[str, Tensor]:
         """What `keep` wrote."""
         return torch.load(self._kept(step), weights_only=True, map_location="cpu")
 
+    def keep_samples(self, step: int, files: Mapping[str, bytes]) -> None:
+        """Write what a checkpoint said; a step that is heard again after a crash takes its own place."""
+        folder = self.folder / "samples" / f"step-{step:08d}"
+        for name, data in files.items():
+            write_bytes(folder / name, data)
+        for path in folder.glob("*"):
+            if path.name not in files:
+                path.unlink()
+
     def _kept(self, step: int) -> Path:
         return self.folder / "best" / f"step-{step:08d}.pt"
 
     def finish(self, weights: dict[str, torch.Tensor], result: PartResult) -> None:
-        """Write the trained weights, then the result, then drop the checkpoints."""
-        buffer = io.BytesIO()
-        torch.save(weights, buffer)
-        write_bytes(self.folder / "weights.pt", buffer.getvalue())
+        """Write the trained weights, then the result, then drop the checkpoints.
+
+        Raises:
+            TrainingError: there is no room for the weights.
+        """
+        data = _as_bytes(weights)
+        with self._room("the trained weights", data):
+            write_bytes(self.folder / "weights.pt", data)
+        self._trackers.close()
         write_json(self.folder / "result.json", asdict(result))
-        self._drop(self._steps())
+        self._drop(_steps(self.folder / "checkpoints"))
 
     def finished(self) -> PartResult | None:
         """The result of a run that is over, else None."""
@@ -158,10 +244,55 @@ class PartRun:
     def _checkpoint(self, step: int) -> Path:
         return self.folder / "checkpoints" / f"step-{step:08d}.pt"
 
-    def _steps(self) -> list[int]:
-        return sorted(int(path.stem.removeprefix("step-")) for path in (self.folder / "checkpoints").glob("step-*.pt"))
+    def _newest_whole(self) -> int | None:
+        """The newest checkpoint whose checksum agrees."""
+        for step in reversed(_steps(self.folder / "checkpoints")):
+            path = self._checkpoint(step)
+            checksum = path.with_suffix(".sha256")
+            if checksum.exists() and checksum.read_text(encoding="utf-8") == hash_file(path):
+                return step
+        return None
 
-    def _cut_metrics(self, length: int) -> None:
+    def _room(self, what: str, data: bytes) -> AbstractContextManager[None]:
+        return room_for(what, len(data), self._budget, self._expendable(), self.say)
+
+    def _expendable(self) -> Iterator[tuple[str, list[Path]]]:
+        """What a full disk may cost: all checkpoints but the newest whole one, then kept weights, the worst first.
+
+        The best weights stay, and so do those that the newest whole checkpoint thinks the best: the run may yet have to
+        go back to it.
+        """
+        newest = self._newest_whole()
+        for step in _steps(self.folder / "checkpoints"):
+            if step != newest:
+                path = self._checkpoint(step)
+                yield f"the checkpoint of update {step}", [path, path.with_suffix(".sha256")]
+        best = {*self._ranked[:1], *self._ranked_on_disk[:1]}
+        worth = {step: -place for place, step in enumerate(self._ranked)}
+        kept = [step for step in _steps(self.folder / "best") if step not in best]
+        for step in sorted(kept, key=lambda step: worth.get(step, -len(kept))):
+            yield f"the less good weights of update {step}", [self._kept(step)]
+
+    def _go_back(self, step: int, metrics_bytes: int, ranked: Sequence[int]) -> None:
         """Forget what was written into the curves after a checkpoint: it will be written again."""
+        self._ranked = self._ranked_on_disk = list(ranked)
         if self.metrics_path.exists():
-            os.truncate(self.metrics_path, min(length, self.metrics_path.stat().st_size))
+            os.truncate(self.metrics_path, min(metrics_bytes, self.metrics_path.stat().st_size))
+        self._trackers.begin(step, list(read_metrics(self.metrics_path)))
+
+
+def _steps(folder: Path) -> list[int]:
+    return sorted(int(path.stem.removeprefix("step-")) for path in folder.glob("step-*.pt"))
+
+
+def _as_bytes(state: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+def _read_state(path: Path, data: bytes) -> dict[str, Any]:
+    try:
+        return torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
+        raise TrainingError(f"{path} cannot be read as a checkpoint ({error}); delete it to go on") from error

@@ -8,7 +8,10 @@ from typing import Any, Protocol
 
 from torch import nn
 
-__all__ = ["Heard", "Listener", "Selection"]
+__all__ = ["Heard", "Listener", "Selection", "is_sampled"]
+
+MOST_SAMPLED = 16
+"""Checkpoints whose samples are kept beside the untouched start's and the last one's, however often a run is heard."""
 
 
 @dataclass(frozen=True)
@@ -19,11 +22,13 @@ class Heard:
         score: one number, the higher the better.
         values: what it is made of, by name, for the curves.
         alarm: why training should stop (an ability is being lost, speech runs away), or nothing.
+        samples: files to keep so that people can hear it too, by name.
     """
 
     score: float
     values: Mapping[str, float] = field(default_factory=dict)
     alarm: str = ""
+    samples: Mapping[str, bytes] = field(default_factory=dict)
 
 
 class Listener(Protocol):
@@ -40,6 +45,15 @@ class Listener(Protocol):
     def __call__(self, part: str, network: nn.Module) -> Heard:
         """Hear `network`, in evaluation mode, as the `part` of the model that is being trained."""
         ...
+
+
+def is_sampled(step: int, every: int, steps: int) -> bool:
+    """Whether the samples of a step are kept, in a run of `steps` updates that is heard after each `every`.
+
+    It depends on nothing else, so that a run that was killed keeps those of the uninterrupted one.
+    """
+    stride = -(-(steps // every) // MOST_SAMPLED) or 1
+    return step == steps or (step % every == 0 and step // every % stride == 0)
 
 
 @dataclass

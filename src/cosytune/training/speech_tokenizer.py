@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from cosytune.audio.whisper import whisper_mel_batch
+from cosytune.data.clip_index import only
 from cosytune.data.manifest import Utterance
 from cosytune.errors import DataError
 from cosytune.models.folder import Model
 from cosytune.models.speech_tokenizer.loss import constant_ctc_baseline, ctc_loss
 from cosytune.text.tokenizers import TextTokenizer
-from cosytune.training.clips import spoken_text, spread
+from cosytune.training.clips import Catalogue, has_words, spoken_text, spread
+from cosytune.training.processes import copy_leader
 from cosytune.training.settings import LoopSettings
-from cosytune.training.task import LossReport, Task
+from cosytune.training.task import Draws, LossReport, Task
 from cosytune.training.waves import Waves
 from cosytune.units import FEATURE_SAMPLE_RATE, feature_frames
 
@@ -52,29 +54,31 @@ class SpeechTokenizerTask(Task):
         self._device = device
         self._bins = self.network.config.bins
         self._settings = settings
-        texts = {clip.id: spoken_text(clip.text, clip.language) for clip in (*train, *validation)}
-        self._train = _transcribed(train, texts, "train")
-        held_out = spread(_transcribed(validation, texts, "validation"), VALIDATION_CLIPS)
+        self._tokenizer = tokenizer
+        self._train = _transcribed(train, "train")
+        held_out = spread(_transcribed(validation, "validation"), VALIDATION_CLIPS)
         self._validation = [clip.id for clip in held_out]
-        self._symbols = {
-            clip_id: torch.tensor(tokenizer.encode(text), dtype=torch.int64) for clip_id, text in texts.items() if text
-        }
-        self._waves = Waves([*train, *validation], FEATURE_SAMPLE_RATE)
+        self._clips = Catalogue(self._train, held_out)
+        self._waves = Waves(self._clips, FEATURE_SAMPLE_RATE)
 
     def clips(self) -> Sequence[Utterance]:
         """Transcribed training clips."""
         return self._train
 
-    def loss(self, ids: list[str], step: int, generator: torch.Generator) -> LossReport:
-        """CTC per symbol plus the quantiser's own loss; no rounding during the first share of the steps."""
+    def batch(self, ids: list[str], draws: Draws) -> tuple[Tensor, Tensor, Tensor, Tensor, float]:
+        """Features [B, M, F] and lengths [B], symbols [B, S] and lengths [B], and the seconds of speech."""
         waves = [self._waves[clip_id] for clip_id in ids]
-        features, lengths = self._features(waves)
-        if self.network.config.quantiser.kind == "vq" and step % REVIVE_EVERY == 0:
-            self.network.revive_codes(features, lengths, generator)
-        output = self.network(features, lengths, round=step >= self._settings.continuous * self._settings.steps)
-        targets, target_lengths = self._targets(ids)
-        ctc = ctc_loss(output, targets, target_lengths)
         seconds = sum(len(wave) for wave in waves) / FEATURE_SAMPLE_RATE
+        return *self._features(waves), *self._targets(ids), seconds
+
+    def loss(self, batch: tuple[Tensor, Tensor, Tensor, Tensor, float], draws: Draws) -> LossReport:
+        """CTC per symbol plus the quantiser's own loss; no rounding during the first share of the steps."""
+        features, lengths, targets, target_lengths, seconds = batch
+        if self.network.config.quantiser.kind == "vq" and draws.step % REVIVE_EVERY == 0:
+            self.network.revive_codes(features, lengths, draws.whole())
+            copy_leader(self.network.quantiser)
+        output = self.network(features, lengths, round=draws.step >= self._settings.continuous * self._settings.steps)
+        ctc = ctc_loss(output, targets, target_lengths)
         values = {"ctc": ctc.loss.detach(), "too_short": ctc.too_short}
         return LossReport(ctc.loss + output.quantiser_loss, values, seconds)
 
@@ -115,17 +119,21 @@ class SpeechTokenizerTask(Task):
         return {"ctc": best.loss}
 
     def _features(self, waves: list[Tensor]) -> tuple[Tensor, Tensor]:
-        features, lengths = whisper_mel_batch(waves, self._bins)
+        with torch.autocast(self._device.type, enabled=False):  # validation asks for them in the network's precision
+            features, lengths = whisper_mel_batch(waves, self._bins)
         return features.to(self._device), lengths.to(self._device)
 
+    def _symbols(self, clip: Utterance) -> list[int]:
+        return self._tokenizer.encode(spoken_text(clip.text, clip.language))
+
     def _targets(self, ids: list[str]) -> tuple[Tensor, Tensor]:
-        rows = [self._symbols[clip_id] for clip_id in ids]
+        rows = [torch.tensor(self._symbols(self._clips[clip_id]), dtype=torch.int64) for clip_id in ids]
         lengths = torch.tensor([len(row) for row in rows])
         return pad_sequence(rows, batch_first=True).to(self._device), lengths.to(self._device)
 
 
-def _transcribed(clips: Sequence[Utterance], texts: Mapping[str, str], side: str) -> list[Utterance]:
-    found = [clip for clip in clips if texts[clip.id]]
+def _transcribed(clips: Sequence[Utterance], side: str) -> Sequence[Utterance]:
+    found = only(clips, has_words)
     if not found:
         raise DataError(
             f"the {side} side of the corpus has no transcribed clip, and a speech tokenizer learns from transcripts; "

@@ -27,8 +27,12 @@ from cosytune.text.tokenizers import SmallTokenizer, load_tokenizer
 from cosytune.training.clips import spoken_text
 from cosytune.training.features import corpus_features
 from cosytune.training.jobs import PartJob, Reporter, default_workers, run_jobs, threads_for
+from cosytune.training.precision import fast_bfloat16
+from cosytune.training.preflight import preflight_once
+from cosytune.training.processes import joined
 from cosytune.training.rehearsal import rehearsal_languages, speak_rehearsal
 from cosytune.training.results import PartResult, StageResult, read_record
+from cosytune.training.run import RunOptions
 from cosytune.training.selection import Listener
 from cosytune.training.settings import PARTS, LoopSettings, PartName, StageName
 from cosytune.training.strategies import Situation, StrategyName, check_range, default_strategy, resolve
@@ -62,7 +66,10 @@ class StagePlan:
         listener: who hears checkpoints and so chooses among them; None: the last one is kept.
         rehearsal: prepared corpus to rehearse; None: what is to be rehearsed, the start speaks itself.
         rehearsal_languages: in which it does; none: those its vocabulary was made for.
-        force: allow rates and budgets that nothing measured supports.
+        force: allow rates and budgets that nothing measured supports, and go on after a preflight that failed.
+        preflight: try everything for a minute before training (see `training.preflight`); for starts that speak.
+        shard: split the weights of LM and flow over the processes of a launcher.
+        options: what the runs do beside learning; a killed run may go on with others.
     """
 
     stage: StageName
@@ -76,9 +83,12 @@ class StagePlan:
     label: str = ""
     strategy: StrategyName | None = None
     force: bool = False
+    preflight: bool = False
     listener: Listener | None = None
     rehearsal: Path | None = None
     rehearsal_languages: tuple[str, ...] = ()
+    shard: bool = False
+    options: RunOptions = field(default_factory=RunOptions)
 
     @property
     def run_folder(self) -> Path:
@@ -161,6 +171,11 @@ def resolve_settings(plan: StagePlan, start: Model, corpus: Corpus, reporter: Re
         InputError: no parts, parts that this stage does not train, settings that do not fit or are far outside their
             known range.
     """
+    if plan.shard and not joined():
+        raise InputError(
+            "--shard splits the weights over several processes, and this one is alone; start it with a launcher "
+            "(torchrun --nproc-per-node 2 --no-python -- cosytune ...), or leave --shard out"
+        )
     if not plan.parts:
         raise InputError(f"stage {plan.stage} was given no parts; parts are {', '.join(DEFAULT_PARTS[plan.stage])}")
     if unknown := [part for part in plan.overrides if part not in plan.parts]:
@@ -169,12 +184,12 @@ def resolve_settings(plan: StagePlan, start: Model, corpus: Corpus, reporter: Re
         )
     strategy = plan.strategy or default_strategy(plan.stage)
     kind = inspect_model(plan.start).identity.kind
-    minutes = sum(clip.seconds for clip in corpus.utterances("train")) / 60
+    minutes = sum(clip.seconds for clip in corpus.stream("train")) / 60
     resolved: dict[PartName, LoopSettings] = {}
     for part in plan.parts:
         parameters = sum(weight.numel() for weight in start.part(part).parameters())
-        situation = Situation(plan.stage, kind, parameters, minutes)
-        changes = {"seed": plan.seed, **plan.overrides.get(part, {})}
+        situation = Situation(plan.stage, kind, parameters, minutes, fast_bfloat16())
+        changes = {"seed": plan.seed, **_precision_begun_with(plan, part), **plan.overrides.get(part, {})}
         resolved[part], reason = resolve(strategy, part, situation, changes)
         if not plan.force:
             check_range(resolved[part], part, situation)
@@ -182,17 +197,23 @@ def resolve_settings(plan: StagePlan, start: Model, corpus: Corpus, reporter: Re
     return resolved
 
 
+def _precision_begun_with(plan: StagePlan, part: PartName) -> dict[str, Any]:
+    """A run that goes on keeps its precision, also on a machine where a new run would get another."""
+    path = plan.run_folder / "plan.json"
+    begun = read_record(path).get("settings", {}).get(part, {}) if path.exists() else {}
+    return {"precision": begun["precision"]} if "precision" in begun else {}
+
+
 def _check(plan: StagePlan, start: Model, corpus: Corpus) -> None:
     """Everything that a part would stop at after the parts before it have trained for hours."""
-    clips = corpus.utterances("train")
     if "lm" in plan.parts:
         check_text_tokens(start, load_tokenizer(start.tokenizer.kind, start.tokenizer.data).vocabulary_size)
-    if "speech_tokenizer" in plan.parts and not any(clip.text for clip in clips):
+    if "speech_tokenizer" in plan.parts and not any(clip.text for clip in corpus.stream("train")):
         raise DataError(
             f"no training clip of {corpus.path} has a transcript, and a speech tokenizer learns from transcripts; "
             "add transcripts, or start from a model that has a speech tokenizer (--start) and train other --parts"
         )
-    if "speaker_encoder" in plan.parts and len({clip.speaker for clip in clips}) < 2:
+    if "speaker_encoder" in plan.parts and len({clip.speaker for clip in corpus.stream("train")}) < 2:
         raise DataError(
             f"the training side of {corpus.path} has fewer than two speakers, and a speaker encoder learns from "
             "differences; add speakers, or start from a model that has one (--start) and train other --parts"
@@ -222,13 +243,17 @@ def _run(
             corpus_features(corpus, model, reporter)
             if rehearsal is not None:
                 corpus_features(rehearsal, model, reporter)
-        finished = run_jobs(_jobs(plan, folder, parts, settings, rehearsal), _workers(plan, parts), reporter)
+        jobs = _jobs(plan, folder, parts, settings, rehearsal)
+        if plan.preflight:
+            preflight_once(jobs, plan.run_folder, reporter, force=plan.force)
+        finished = run_jobs(jobs, _workers(plan, parts), reporter)
         for part in finished:
             path = plan.run_folder / part.part / "weights.pt"
             load_strictly(model.part(part.part), read_checkpoint(path), str(path))
             reporter.say(part.in_words())
         results += finished
-    result = StageResult(plan.stage, str(plan.start), start_hash, corpus.hash, plan.seed, results)
+    listener = "" if plan.listener is None else plan.listener.identity
+    result = StageResult(plan.stage, str(plan.start), start_hash, corpus.hash, plan.seed, results, listener)
     write_model(_described(model, plan, corpus, result, reporter), plan.output)
     write_json(result_path, result.to_json())
     return result
@@ -271,7 +296,7 @@ def _phases(parts: Sequence[PartName]) -> list[list[PartName]]:
 
 
 def _workers(plan: StagePlan, parts: Sequence[PartName]) -> int:
-    return max(1, min(plan.workers, len(parts)))
+    return 1 if joined() else max(1, min(plan.workers, len(parts)))
 
 
 def _jobs(
@@ -295,6 +320,8 @@ def _jobs(
             threads,
             plan.listener,
             rehearsal.path if rehearsal is not None and settings[part].replay else None,
+            plan.shard,
+            plan.options,
         )
         for part in parts
     ]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from cosytune.errors import InputError
-from cosytune.training.settings import LoopSettings, PartName, StageName, default_settings, override
+from cosytune.training.precision import default_precision
+from cosytune.training.settings import LoopSettings, PartName, StageName, default_settings, is_large, override
 
 __all__ = ["STRATEGIES", "Situation", "StrategyName", "check_range", "default_strategy", "resolve"]
 
@@ -47,12 +48,14 @@ class Situation:
         start: kind of the start (`models.identify.Kind`).
         parameters: weights of the part.
         minutes: of audio on the training side.
+        fast_bfloat16: whether the machine multiplies faster in bfloat16 than in float32.
     """
 
     stage: StageName
     start: str
     parameters: int
     minutes: float
+    fast_bfloat16: bool = False
 
 
 def default_strategy(stage: StageName) -> StrategyName:
@@ -81,6 +84,10 @@ def resolve(
     """
     changes = changes or {}
     settings, reason = _named(strategy, part, _full(part, situation, changes), situation)
+    if "precision" not in changes:
+        large = is_large(part, situation.parameters)
+        precision, why = default_precision(part, large=large, fast=situation.fast_bfloat16)
+        settings, reason = settings.model_copy(update={"precision": precision}), f"{reason}; {why}"
     settings = override(settings, part, changes)
     if strategy != "full" and settings.anchor == "l2sp" and "anchor_weight" not in changes:
         settings = settings.model_copy(update={"anchor_weight": _anchor_weight(settings)})
@@ -92,9 +99,8 @@ def _full(part: PartName, situation: Situation, changes: Mapping[str, Any]) -> L
     asked = {name: changes[name] for name in ("batch_seconds", "steps") if name in changes}
     full = override(full, part, asked)
     steps = full.steps if "steps" in asked else _budget(part, full, situation)
-    patience = PATIENCE if situation.stage == "tune" else 0
     score_every = max(1, -(-steps // TIMES_HEARD))
-    return full.model_copy(update={"steps": steps, "score_every": score_every, "patience": patience})
+    return full.model_copy(update={"steps": steps, "score_every": score_every, "patience": PATIENCE})
 
 
 def _named(

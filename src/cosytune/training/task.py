@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,36 @@ from torch import Tensor, nn
 
 from cosytune.data.manifest import Utterance
 
-__all__ = ["LossReport", "Task", "step_generator", "sum_reports"]
+__all__ = ["Draws", "LossReport", "Task", "sum_reports"]
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Where all random numbers of one update come from, dropout aside.
+
+    What a clip draws depends on nothing but seed, step and the clip: not on its neighbours, their order or which
+    process has it. So resuming is exact, and a batch in pieces, or dealt to several processes, is the batch.
+
+    Attributes:
+        seed: of the run.
+        step: number of the update, from 0.
+    """
+
+    seed: int
+    step: int
+
+    def of(self, clip_id: str) -> torch.Generator:
+        """A new generator for what belongs to one clip, at its beginning at every call."""
+        return _generator(f"{self.seed} {self.step} {clip_id}")
+
+    def whole(self) -> torch.Generator:
+        """A new generator for what belongs to a whole batch."""
+        return _generator(f"{self.seed} {self.step}")
+
+
+def _generator(key: str) -> torch.Generator:
+    digest = hashlib.blake2b(key.encode("utf-8"), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
 
 
 @dataclass(frozen=True)
@@ -40,6 +70,7 @@ class Task(ABC):
         baseline_name: the trivial predictor of `baseline`, in words.
         betas: decays of AdamW's moments.
         network: its weights are the result.
+        start: the model folder that it began as, for the record of adapters.
         head: trained along and thrown away afterwards (a classification head), or None.
     """
 
@@ -47,6 +78,7 @@ class Task(ABC):
     baseline_name: str
     betas: tuple[float, float] = (0.9, 0.98)
     network: Any
+    start: str = ""
     head: nn.Module | None = None
 
     @abstractmethod
@@ -57,9 +89,13 @@ class Task(ABC):
         """What the start could do, for the share of updates that `replay` asks for."""
         return ()
 
+    def batch(self, ids: list[str], draws: Draws) -> Any:
+        """What `loss` needs of these clips: read, cut and put together, on the device. It knows nothing of weights."""
+        return ids
+
     @abstractmethod
-    def loss(self, ids: list[str], step: int, generator: torch.Generator) -> LossReport:
-        """Loss of one batch in update number `step` (from 0); all randomness but dropout comes from `generator`."""
+    def loss(self, batch: Any, draws: Draws) -> LossReport:
+        """Loss of what `batch` made of a batch, or of one piece of it, in update number `draws.step`."""
 
     @abstractmethod
     def validate(self) -> dict[str, float]:
@@ -91,8 +127,3 @@ def sum_reports(reports: Sequence[LossReport]) -> LossReport:
         sum(report.audio_seconds for report in reports),
         count,
     )
-
-
-def step_generator(seed: int, step: int) -> torch.Generator:
-    """The source of all random numbers of one update: it depends on nothing but seed and step, so resuming is exact."""
-    return torch.Generator().manual_seed(seed * 1_000_003 + step * 7919 + 17)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from cosytune.audio.mel import flow_mel
 from cosytune.audio.pitch import pitch
+from cosytune.data.clip_index import ClipView
 from cosytune.data.manifest import Utterance
 from cosytune.models.folder import Model
 from cosytune.models.vocoder.config import DiscriminatorConfig
@@ -26,10 +27,11 @@ from cosytune.models.vocoder.loss import (
     multi_resolution_stft_loss,
     relativistic_loss,
 )
-from cosytune.training.clips import spread
+from cosytune.training.clips import Catalogue, spread
+from cosytune.training.processes import add_gradients, size
 from cosytune.training.settings import LoopSettings
-from cosytune.training.task import LossReport, Task
-from cosytune.training.waves import Waves
+from cosytune.training.task import Draws, LossReport, Task
+from cosytune.training.waves import Recent, Waves
 
 __all__ = ["VocoderTask"]
 
@@ -38,6 +40,8 @@ VALIDATION_SECONDS = 2.0
 MEL_WEIGHT, MATCHING_WEIGHT = 45.0, 2.0
 F0_SCALE = 100.0
 """Hz that count as much as one unit of the spectral loss: an untrained F0 must not drown everything else."""
+PITCH_BYTES = 256 << 20
+"""Of measured F0 that is kept, some hundred hours; it takes longer to measure than to read."""
 DISCRIMINATOR_RATE = 2e-4
 DISCRIMINATORS = DiscriminatorConfig(period_channels=(16, 64, 128, 128), spectrogram_channels=16)
 
@@ -60,24 +64,30 @@ class VocoderTask(Task):
         self.network = model.part(self.part).to(device)
         self._mel, self._hop = model.mel, model.clock.hop
         self._device, self._settings = device, settings
-        self._train = list(train)
-        self._validation = [clip.id for clip in spread(validation, VALIDATION_CLIPS)]
-        self._waves = Waves([*train, *validation], model.clock.sample_rate)
-        self._pitch: dict[str, np.ndarray] = {}
-        self._adversary = _Adversary(settings, device) if settings.adversarial_steps else None
+        self._train = train
+        held_out = spread(validation, VALIDATION_CLIPS)
+        self._validation = [clip.id for clip in held_out]
+        self._waves = Waves(Catalogue(train, held_out), model.clock.sample_rate)
+        self._tracks = Recent(PITCH_BYTES)
+        self._adversary = _Adversary(settings, device) if settings.adversarial_share else None
 
     def clips(self) -> Sequence[Utterance]:
         """All training clips, each as long as the crop that is taken of it."""
-        return [replace(clip, seconds=self._settings.crop_seconds) for clip in self._train]
+        return ClipView(self._train, seconds=self._settings.crop_seconds)
 
-    def loss(self, ids: list[str], step: int, generator: torch.Generator) -> LossReport:
-        """Sum of all terms; in the last `adversarial_steps` updates the discriminators learn first."""
-        waves, f0 = self.crops(ids, generator)
+    def batch(self, ids: list[str], draws: Draws) -> tuple[Tensor, Tensor, list[torch.Generator]]:
+        """Crops, their F0, and what their excitation is drawn from."""
+        generators = [draws.of(clip_id) for clip_id in ids]
+        return *self.crops(ids, generators), generators
+
+    def loss(self, batch: tuple[Tensor, Tensor, list[torch.Generator]], draws: Draws) -> LossReport:
+        """Sum of all terms; in the last `adversarial_share` of the updates the discriminators learn first."""
+        waves, f0, generators = batch
         features = self._features(waves)
         predicted = self.network.predict_f0(features)
         # The excitation follows the measured F0, so that the filter does not have to wait for the predictor.
-        made = self.network.decode(features, self.network.source(f0, generator))
-        adversarial = step >= self._settings.steps - self._settings.adversarial_steps
+        made = self.network.decode(features, self._source(f0, generators))
+        adversarial = draws.step >= round((1 - self._settings.adversarial_share) * self._settings.steps)
         with torch.autocast(self._device.type, enabled=False):
             losses = {
                 "stft": multi_resolution_stft_loss(made, waves),
@@ -91,10 +101,10 @@ class VocoderTask(Task):
             total = torch.stack(list(losses.values())).sum()
         return LossReport(total, losses, waves.numel() / self._waves.sample_rate)
 
-    def crops(self, ids: list[str], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def crops(self, ids: list[str], generators: Sequence[torch.Generator]) -> tuple[Tensor, Tensor]:
         """Waves [B, N] of whole frames, beginning at whole frames, and their F0 [B, F] in Hz."""
         frames = round(self._settings.crop_seconds * self._waves.sample_rate / self._hop)
-        waves, starts = self._waves.crops(ids, frames * self._hop, generator, align=self._hop)
+        waves, starts = self._waves.crops(ids, frames * self._hop, generators, align=self._hop)
         tracks = [self._track(clip_id, start // self._hop, frames) for clip_id, start in zip(ids, starts, strict=True)]
         return waves.to(self._device), torch.from_numpy(np.stack(tracks)).to(self._device)
 
@@ -107,9 +117,11 @@ class VocoderTask(Task):
             wave = self._piece(clip_id)
             features = self._features(wave)
             made = self.network(features, generator=torch.Generator().manual_seed(0))
-            mel_total += float(mel_loss(made, wave, self._mel))
+            predicted = self.network.predict_f0(features)
             track = torch.from_numpy(self._track(clip_id, 0, features.shape[2])).to(self._device)
-            f0_total += float(f0_loss(self.network.predict_f0(features), track[None]))
+            with torch.autocast(self._device.type, enabled=False):  # as in `loss`
+                mel_total += float(mel_loss(made.float(), wave, self._mel))
+                f0_total += float(f0_loss(predicted.float(), track[None]))
         count = len(self._validation)
         return {"log_mel": mel_total / count, "f0_hz": f0_total / count}
 
@@ -136,6 +148,13 @@ class VocoderTask(Task):
         if self._adversary is not None:
             self._adversary.load_state(state)
 
+    def _source(self, f0: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+        """The excitation [B, 1, N], with phases and noise of each row from its own generator."""
+        source, samples = self.network.harmonic_source, f0.shape[1] * self._hop
+        phases = [source.draw_phases(1, generator, self._device) for generator in generators]
+        noise = [source.draw_noise(1, samples, generator, self._device) for generator in generators]
+        return self.network.source(f0, phases=torch.cat(phases), noise=torch.cat(noise))
+
     def _features(self, waves: Tensor) -> Tensor:
         """Log-mel [B, M, F], as exact in mixed precision as it is without."""
         with torch.autocast(self._device.type, enabled=False):
@@ -148,11 +167,12 @@ class VocoderTask(Task):
 
     def _track(self, clip_id: str, start: int, frames: int) -> np.ndarray:
         """Measured F0 float32 [frames] of a clip from frame `start` on; silence follows its end."""
-        if clip_id not in self._pitch:
-            wave = self._waves[clip_id].numpy()
-            self._pitch[clip_id] = pitch(wave, self._waves.sample_rate, self._hop, len(wave) // self._hop)
-        piece = self._pitch[clip_id][start : start + frames]
+        piece = self._tracks.get(clip_id, self._measured)[start : start + frames]
         return np.pad(piece, (0, frames - len(piece)))
+
+    def _measured(self, clip_id: str) -> np.ndarray:
+        wave = self._waves[clip_id].numpy()
+        return pitch(wave, self._waves.sample_rate, self._hop, len(wave) // self._hop)
 
 
 class _Adversary:
@@ -175,6 +195,11 @@ class _Adversary:
             terms.append(relativistic_loss(of_real.scores, of_made.scores))
         self.optimizer.zero_grad(set_to_none=True)
         torch.stack(terms).sum().backward()
+        parameters = list(self.judges.parameters())
+        add_gradients(parameters)
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.grad /= size()
         norm = nn.utils.clip_grad_norm_(self.judges.parameters(), self.clip_norm)
         if math.isfinite(norm.item()):
             self.optimizer.step()

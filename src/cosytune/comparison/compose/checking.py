@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 import numpy as np
 
+from cosytune.audio.resample import resample
+from cosytune.data import transcripts
 from cosytune.data.doctor import Advisers, Recogniser, check_recordings, make_exhibits
 from cosytune.data.doctor_results import DoctorResult, Exhibit, SkippedCheck
 from cosytune.data.engine import EngineName
+from cosytune.data.transcripts import open_recogniser
 from cosytune.errors import InputError
 from cosytune.evaluation.judges.normaliser import normalise_for_scoring
 from cosytune.evaluation.judges.pocketsphinx_judge import PocketsphinxJudge
@@ -21,11 +24,9 @@ from cosytune.evaluation.judges.resemblyzer_judge import ResemblyzerJudge
 from cosytune.models.folder import read_model
 from cosytune.text.tokenizers import load_tokenizer
 from cosytune.training.jobs import Reporter
+from cosytune.units import FEATURE_SAMPLE_RATE
 
-__all__ = ["RECOGNISERS", "check", "check_paths", "make_advisers"]
-
-RecogniserName = Literal["pocketsphinx", "none"]
-RECOGNISERS: tuple[RecogniserName, ...] = ("pocketsphinx", "none")
+__all__ = ["check", "check_paths", "make_advisers"]
 
 
 def check(
@@ -47,7 +48,7 @@ def check(
         reporter: hears how far the work is.
         language: of clips whose source names none.
         model: folder of the model that the corpus is for; its tokenizer is asked.
-        recogniser: one of `RECOGNISERS`.
+        recogniser: "pocketsphinx", the path of a model that `open_recogniser` reads, or "none".
         voices: whether voices are compared.
         limit: clips to look at, at most.
         engine: "local" or "ray".
@@ -56,7 +57,7 @@ def check(
     Raises:
         CosytuneError: folder, model or recogniser cannot be used.
     """
-    advisers, skipped = make_advisers(model, recogniser, voices)
+    advisers, skipped = make_advisers(model, recogniser, voices, language)
 
     def progress(done: int, total: int) -> None:
         if done == 1:
@@ -91,20 +92,23 @@ def check_paths(folder: Path, page: Path) -> tuple[Path, Path]:
     return page, page.with_suffix(".json")
 
 
-def make_advisers(model: Path | None, recogniser: str, voices: bool) -> tuple[Advisers, list[SkippedCheck]]:
+def make_advisers(
+    model: Path | None, recogniser: str, voices: bool, language: str | None = None
+) -> tuple[Advisers, list[SkippedCheck]]:
     """Our judges and a model's tokenizer for the doctor, and why one of them is missing.
 
     Raises:
-        CosytuneError: no such recogniser, or the model cannot be read.
+        CosytuneError: no such recogniser, its package is not installed, or the model cannot be read.
     """
     skipped = []
-    if recogniser not in RECOGNISERS:
-        raise InputError(f"there is no recogniser {recogniser!r}: choose one of {', '.join(RECOGNISERS)}")
     ears = None
     if recogniser == "pocketsphinx" and importlib.util.find_spec("pocketsphinx") is not None:
         ears = Recogniser("pocketsphinx", frozenset({"en"}), _transcribe, normalise_for_scoring)
     elif recogniser == "pocketsphinx":
         skipped.append(SkippedCheck("transcript", "pocketsphinx is not installed (pip install pocketsphinx)"))
+    elif recogniser != "none":
+        own = open_recogniser(recogniser, language or "")
+        ears = Recogniser(own.name, None, _Ears(own), normalise_for_scoring)
     embed = None
     if voices and importlib.util.find_spec("resemblyzer") is not None:
         embed = ("resemblyzer", _embed)
@@ -118,6 +122,16 @@ def make_advisers(model: Path | None, recogniser: str, voices: bool) -> tuple[Ad
 def _encoder(model: Path) -> Callable[[str], list[int]]:
     tokenizer = read_model(model).tokenizer
     return load_tokenizer(tokenizer.kind, tokenizer.data).encode
+
+
+@dataclass(frozen=True)
+class _Ears:
+    """A recogniser of the user's for waves of any rate."""
+
+    recogniser: transcripts.Recogniser
+
+    def __call__(self, wave: np.ndarray, rate: int) -> str:
+        return self.recogniser.transcribe(resample(wave, rate, FEATURE_SAMPLE_RATE))
 
 
 @lru_cache(maxsize=1)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from cosytune import __version__
 from cosytune.comparison.compose.hearing import evaluation_of, run_systems
+from cosytune.comparison.compose.listening import ValidationListener
 from cosytune.comparison.compose.material import sentences_of
 from cosytune.comparison.compose.systems import SystemJob
 from cosytune.comparison.plan import COPY, RECORDINGS, Arm, ComparisonPlan, ComparisonResult
@@ -23,6 +24,7 @@ from cosytune.models.folder import read_model
 from cosytune.synthesis.synthesiser import Synthesiser
 from cosytune.training.features import corpus_features
 from cosytune.training.jobs import Reporter
+from cosytune.training.settings import PartName
 from cosytune.training.stages import StagePlan, run_stage
 
 __all__ = ["compare", "environment"]
@@ -31,20 +33,28 @@ __all__ = ["compare", "environment"]
 def compare(plan: ComparisonPlan, reporter: Reporter) -> ComparisonResult:
     """Tune every start with every seed, let all speak, score and judge; a killed comparison goes on where it was.
 
+    What chooses checkpoints is not what judges them: listening takes sentences and recordings of the validation side
+    and random numbers of its own, the verdict the test side and references of the training side.
+
     Raises:
-        InputError: fewer than two starts, or nothing to speak on the test side.
+        InputError: fewer than two starts, nothing to speak on the test side or to hear on the validation side, or a
+            setting that would let arms end early.
         CosytuneError: whatever a stage raises.
     """
     if len(plan.starts) < 2:
         raise InputError("a comparison needs at least two starts; give --start twice")
     corpus = Corpus(plan.corpus)
+    settings = _settings(plan)
+    for start in plan.starts.values():
+        if (listener := _listener(plan, start)) is not None:
+            listener.check()
     chosen = sentences_of(corpus, plan.sentences)
     jobs = _systems(plan, chosen)
     # What could not be heard or spoken after hours of training is refused before them.
     run_systems([job for job in jobs if job.kind == "recordings"], plan.workers, reporter)
     for start in plan.starts.values():
         Synthesiser(read_model(start))
-    arms = [_tune(plan, name, seed, reporter) for seed in plan.seeds for name in plan.starts]
+    arms = [_tune(plan, settings, name, seed, reporter) for seed in plan.seeds for name in plan.starts]
     for start in plan.starts.values():
         corpus_features(corpus, read_model(start), reporter)
     heard = run_systems(jobs, plan.workers, reporter)
@@ -88,7 +98,29 @@ def _arm_folder(plan: ComparisonPlan, name: str, seed: int) -> Path:
     return plan.output / "arms" / f"{name}-seed{seed}"
 
 
-def _tune(plan: ComparisonPlan, name: str, seed: int, reporter: Reporter) -> Arm:
+def _settings(plan: ComparisonPlan) -> dict[PartName, dict[str, Any]]:
+    """Settings by part: every arm runs its whole budget, so that what is compared had the same; stops are recorded."""
+    settings: dict[PartName, dict[str, Any]] = {part: dict(changes) for part, changes in plan.overrides.items()}
+    for part in plan.parts:
+        if settings.setdefault(part, {}).setdefault("obey_stops", False):
+            raise InputError(
+                f"settings ask the {part} to obey stops, and arms that end early had less than the others: "
+                "a comparison only records stops; leave obey_stops out"
+            )
+    return settings
+
+
+def _listener(plan: ComparisonPlan, start: Path) -> ValidationListener | None:
+    return ValidationListener(start, plan.corpus, plan.listen) if plan.listen else None
+
+
+def _tune(
+    plan: ComparisonPlan,
+    settings: Mapping[PartName, Mapping[str, Any]],
+    name: str,
+    seed: int,
+    reporter: Reporter,
+) -> Arm:
     output = _arm_folder(plan, name, seed)
     stage = StagePlan(
         stage="tune",
@@ -96,11 +128,12 @@ def _tune(plan: ComparisonPlan, name: str, seed: int, reporter: Reporter) -> Arm
         corpus=plan.corpus,
         output=output,
         parts=plan.parts,
-        overrides=plan.overrides,
+        overrides=settings,
         seed=seed,
         workers=plan.workers,
         label=f"{name} seed {seed}",
         strategy=plan.strategy,
+        listener=_listener(plan, plan.starts[name]),
     )
     return Arm(name, seed, str(output), run_stage(stage, reporter))
 

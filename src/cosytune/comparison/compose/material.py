@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,15 +20,27 @@ from cosytune.evaluation.judges.base import Judge, Recording, is_silent
 from cosytune.evaluation.judges.dnsmos import DnsmosJudge
 from cosytune.evaluation.judges.pocketsphinx_judge import PocketsphinxJudge
 from cosytune.evaluation.judges.resemblyzer_judge import ResemblyzerJudge
+from cosytune.files import hash_json
 from cosytune.models.folder import Model
 from cosytune.models.voices import Voice
-from cosytune.synthesis.requests import Request
+from cosytune.synthesis.requests import Request, Speech
+from cosytune.synthesis.synthesiser import Synthesiser
 from cosytune.text.language import base_language
 
-__all__ = ["offline_judges", "recorded", "references_of", "request_of", "said", "sentences_of", "with_voices"]
+__all__ = [
+    "file_name",
+    "offline_judges",
+    "recorded",
+    "references_of",
+    "request_of",
+    "said",
+    "said_all",
+    "sentences_of",
+    "with_voices",
+]
 
 REFERENCES = 8
-"""Recordings of the voice that similarity is measured against: from the training side, so that none is an item."""
+"""Recordings of the voice that similarity is measured against, at most."""
 
 
 def offline_judges(clips: Iterable[Utterance]) -> list[Judge]:
@@ -63,9 +76,12 @@ def sentences_of(corpus: Corpus, count: int, side: Side = "test") -> list[Uttera
     return dealt[:count]
 
 
-def references_of(corpus: Corpus, speaker: str) -> list[Recording]:
-    """Recordings of one voice from the training side; a silent one tells nothing about it and is left out."""
-    own = [clip for clip in corpus.utterances("train") if clip.speaker == speaker]
+def references_of(corpus: Corpus, speaker: str, side: Side = "train") -> list[Recording]:
+    """Recordings of one voice from one side: a verdict's from the training side, so that none is a sentence of it.
+
+    A silent one tells nothing about the voice and is left out.
+    """
+    own = [clip for clip in corpus.utterances(side) if clip.speaker == speaker]
     step = max(1, len(own) // REFERENCES)
     found = [Recording(*recorded(clip)) for clip in own[::step][:REFERENCES]]
     return [recording for recording in found if not is_silent(recording.wave, recording.sample_rate)]
@@ -90,6 +106,25 @@ def said(speak: Callable[[], np.ndarray]) -> tuple[np.ndarray | None, str | None
     if not len(wave) or not np.isfinite(wave).all():
         return None, "no samples came out" if not len(wave) else "samples that are not numbers came out"
     return wave, None
+
+
+def said_all(synthesiser: Synthesiser, requests: Sequence[Request]) -> list[np.ndarray | None]:
+    """`said` for many requests at once: a wave [N] or None for each."""
+    waves: list[np.ndarray | None] = [None] * len(requests)
+    try:
+        for outcome in synthesiser.speak_all(iter(requests)):
+            if isinstance(outcome.result, Speech):
+                wave = outcome.result.wave
+                waves[outcome.number] = wave if len(wave) and np.isfinite(wave).all() else None
+    except ModelError:
+        return [None] * len(requests)  # scores that are no numbers: such a model says nothing
+    return waves
+
+
+def file_name(identity: str) -> str:
+    """An id as the stem of a file on any file system; ids that need changing keep apart by their hash."""
+    plain = re.sub(r"[^\w.-]", "_", identity)[:80]
+    return plain if plain == identity else f"{plain}-{hash_json(identity)[:8]}"
 
 
 def with_voices(model: Model, corpus: Corpus) -> Model:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,7 +13,15 @@ import torch
 
 from cosytune import __version__
 from cosytune.audio.files import write_wave
-from cosytune.comparison.compose.material import offline_judges, recorded, references_of, request_of, said, with_voices
+from cosytune.comparison.compose.material import (
+    file_name,
+    offline_judges,
+    recorded,
+    references_of,
+    request_of,
+    said,
+    with_voices,
+)
 from cosytune.comparison.plan import Sample
 from cosytune.data.corpus import Corpus
 from cosytune.data.manifest import Utterance
@@ -175,11 +182,7 @@ def _read(job: SystemJob, identity: str) -> SystemScores | None:
 
 
 def _save(folder: Path, item: SpokenItem, wave: np.ndarray) -> Path:
-    """Write one wave under a name that any file system takes; ids that need changing keep apart by their hash."""
-    plain = re.sub(r"[^\w.-]", "_", item.sentence)[:80]
-    if plain != item.sentence:
-        plain = f"{plain}-{hash_json(item.sentence)[:8]}"
-    path = folder / f"{plain}-{item.seed}.flac"
+    path = folder / f"{file_name(item.sentence)}-{item.seed}.flac"
     write_wave(path, wave, item.sample_rate)
     return path
 

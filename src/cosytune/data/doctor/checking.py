@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from cosytune.data.doctor.clips import Clip, main_languages, with_languages
+import numpy as np
+
+from cosytune.data.doctor.array_file import ArrayFile, Arrays
+from cosytune.data.doctor.clips import Clip, main_languages
 from cosytune.data.doctor.comparing import compare_bands, compare_levels, compare_paces, find_copies, find_repeats
 from cosytune.data.doctor.deciding import decide, describe, draw_histograms, spare_common
 from cosytune.data.doctor.judges import compare_transcripts, compare_voices
@@ -19,6 +22,7 @@ from cosytune.data.doctor.texts import main_script
 from cosytune.data.doctor_results import ClipCheck, DoctorResult, Finding, SkippedCheck
 from cosytune.data.engine import EngineName, open_engine
 from cosytune.data.importers import open_source
+from cosytune.data.languages import with_languages
 from cosytune.data.manifest import Utterance
 from cosytune.data.results import LedgerLine
 from cosytune.errors import DataError
@@ -57,8 +61,9 @@ def check_recordings(
 ) -> DoctorResult:
     """Look at everything that `open_source` finds; nothing is written.
 
-    Each clip is decoded in a worker of its own and only numbers come back, so that memory holds a few kilobytes per
-    clip. A file that cannot be read, or that kills its worker, becomes a dropped clip.
+    Each clip is decoded in a worker of its own and only numbers come back; fingerprints and voices wait on disk until
+    they are compared, so that memory holds some 3 kB per clip. A file that cannot be read, or that kills its worker,
+    becomes a dropped clip.
 
     Args:
         path: a folder or a table of recordings.
@@ -81,13 +86,13 @@ def check_recordings(
     chosen = _spread(utterances, limit)
     items = with_languages(chosen, language)
     heard = _listen(items, advisers, engine, workers, progress)
-    result = conclude(items, list(heard), refused, limits, advisers)
+    result = conclude(items, heard, refused, limits, advisers)
     return replace(result, folder=str(path), layout=source.layout, left_out=len(utterances) - len(chosen))
 
 
 def conclude(
     items: Sequence[Utterance],
-    heard: Sequence[Heard],
+    heard: Iterable[Heard],
     refused: Sequence[ClipCheck],
     limits: Limits,
     advisers: Advisers,
@@ -101,8 +106,13 @@ def conclude(
         limits: when a measure becomes a finding.
         advisers: those that listened.
     """
-    clips = [Clip(item, own) for item, own in zip(items, heard, strict=True)]
-    skipped = _judge(clips, limits, advisers)
+    clips: list[Clip] = []
+    prints, vectors = ArrayFile(np.uint32), ArrayFile(np.float32)
+    for item, own in zip(items, heard, strict=True):
+        prints.append(own.prints)
+        vectors.append(own.vector)
+        clips.append(Clip(item, replace(own, prints=None, vector=None)))
+    skipped = _judge(clips, prints, vectors, limits, advisers)
     said = spare_common(clips, limits)
     checks = (*(decide(clip, limits) for clip in clips), *refused)
     return DoctorResult(
@@ -149,7 +159,7 @@ def make_listener(items: Sequence[Utterance], advisers: Advisers) -> Listener:
     """The worker's function for these clips: the recogniser is only asked about languages that it knows."""
     recogniser = advisers.recogniser
     codes = {item.language for item in items if item.language}
-    understood = {code for code in codes if recogniser is not None and base_language(code) in recogniser.languages}
+    understood = {code for code in codes if recogniser is not None and recogniser.understands(code)}
     return Listener(
         embed=advisers.embed[1] if advisers.embed is not None else None,
         transcribe=recogniser.transcribe if recogniser is not None else None,
@@ -168,7 +178,9 @@ def _listen(
             yield heard
 
 
-def _judge(clips: Sequence[Clip], limits: Limits, advisers: Advisers) -> list[SkippedCheck]:
+def _judge(
+    clips: Sequence[Clip], prints: Arrays, vectors: Arrays, limits: Limits, advisers: Advisers
+) -> list[SkippedCheck]:
     """Fill in all findings; what could not be checked comes back."""
     own = main_languages([clip.utterance for clip in clips])
     scripts = _scripts(clips)
@@ -185,9 +197,9 @@ def _judge(clips: Sequence[Clip], limits: Limits, advisers: Advisers) -> list[Sk
     compare_paces(clips, limits)
     compare_levels(clips, limits)
     compare_bands(clips, limits)
-    find_copies(clips)
+    find_copies(clips, prints)
     find_repeats(clips)
-    return [*_unasked(clips, advisers), *_ask(clips, limits, advisers)]
+    return [*_unasked(clips, advisers), *_ask(clips, vectors, limits, advisers)]
 
 
 def _scripts(clips: Sequence[Clip]) -> dict[str, str]:
@@ -198,8 +210,8 @@ def _scripts(clips: Sequence[Clip]) -> dict[str, str]:
     return {code: main_script(islice(own, 5000)) for code, own in texts.items()}
 
 
-def _ask(clips: Sequence[Clip], limits: Limits, advisers: Advisers) -> list[SkippedCheck]:
-    skipped = compare_voices(clips, limits) if advisers.embed is not None else []
+def _ask(clips: Sequence[Clip], vectors: Arrays, limits: Limits, advisers: Advisers) -> list[SkippedCheck]:
+    skipped = compare_voices(clips, vectors, limits) if advisers.embed is not None else []
     if advisers.recogniser is not None:
         skipped += compare_transcripts(clips, advisers.recogniser, limits)
     return skipped
@@ -213,9 +225,10 @@ def _unasked(clips: Sequence[Clip], advisers: Advisers) -> list[SkippedCheck]:
     if advisers.recogniser is None:
         skipped.append(SkippedCheck("transcript", "no recogniser was given: transcripts are not checked"))
     else:
-        known = advisers.recogniser.languages
         spoken = {base_language(clip.utterance.language) for clip in clips if clip.utterance.text}
-        for code in sorted(spoken - known):
+        for code in sorted(spoken):
+            if advisers.recogniser.understands(code):
+                continue
             reason = f"no recogniser for {code or 'clips of unknown language'}: their transcripts are not checked"
             skipped.append(SkippedCheck("transcript", reason))
     if advisers.encode is None:

@@ -1,23 +1,22 @@
-"""A clip between listening and deciding, and the languages of all of them."""
+"""A clip between listening and deciding, and the languages of its speaker."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from cosytune.data.doctor.listening import Heard
 from cosytune.data.doctor_results import Finding, Measures
 from cosytune.data.manifest import Utterance
-from cosytune.text.language import detect_language, is_chinese
 
-__all__ = ["Clip", "main_languages", "with_languages"]
+__all__ = ["Clip", "main_languages"]
 
 SECOND_LANGUAGE = 0.2
 """Share of a speaker's clips from which a language is one of theirs."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Clip:
     """What is known of a clip while it is judged; the judges add to `findings` and fill in the numbers."""
 
@@ -32,28 +31,6 @@ class Clip:
     def measures(self) -> Measures | None:
         """Of the sound, None where there is none."""
         return self.heard.measures
-
-
-def with_languages(utterances: Sequence[Utterance], language: str | None) -> list[Utterance]:
-    """Fill in the language where the source named none: the one given, or a guess from the texts.
-
-    One short sentence in Latin letters tells little, so all texts of a speaker vote together. Without any text the
-    language stays empty.
-    """
-    texts: dict[str, list[str]] = defaultdict(list)
-    for item in utterances:
-        if not item.language and item.text and not is_chinese(item.text):
-            texts[item.speaker].append(item.text)
-    of_speaker = {speaker: detect_language(" ".join(own)) for speaker, own in texts.items()} if not language else {}
-
-    def guess(item: Utterance) -> str:
-        if language:
-            return language
-        if item.text and is_chinese(item.text):
-            return detect_language(item.text)
-        return of_speaker.get(item.speaker, "")
-
-    return [item if item.language else replace(item, language=guess(item)) for item in utterances]
 
 
 def main_languages(utterances: Sequence[Utterance]) -> dict[str, frozenset[str]]:

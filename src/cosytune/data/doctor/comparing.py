@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from cosytune.data.doctor.array_file import Arrays, Chosen
 from cosytune.data.doctor.clips import Clip
 from cosytune.data.doctor.fingerprints import same_recordings
 from cosytune.data.doctor.outliers import pace_line, robust_scores
@@ -39,7 +40,7 @@ def compare_paces(clips: Sequence[Clip], limits: Limits) -> None:
     """Fill in characters per second, and mark clips whose text is too long or too short for their speech."""
     groups: dict[str, list[Clip]] = defaultdict(list)
     for clip in clips:
-        seconds = clip.measures.speech_seconds if clip.measures is not None else 0.0
+        seconds = clip.measures.talking_seconds if clip.measures is not None else 0.0
         characters = spoken_characters(clip.utterance.text or "")
         if seconds > 0 and characters and clip.measures and clip.measures.measured_seconds >= clip.measures.seconds:
             clip.characters_per_second = round(characters / seconds, 3)
@@ -59,7 +60,7 @@ def compare_paces(clips: Sequence[Clip], limits: Limits) -> None:
 
 def _compare_with_line(group: Sequence[Clip], limits: Limits) -> None:
     characters = [spoken_characters(clip.utterance.text or "") for clip in group]
-    seconds = [clip.measures.speech_seconds for clip in group if clip.measures is not None]
+    seconds = [clip.measures.talking_seconds for clip in group if clip.measures is not None]
     offset, slope = pace_line(characters, seconds)
     usual = [offset + slope * count for count in characters]
     ratios = [math.log(own / other) for own, other in zip(seconds, usual, strict=True)]
@@ -69,10 +70,13 @@ def _compare_with_line(group: Sequence[Clip], limits: Limits) -> None:
     for clip, score, own, other, count in zip(group, scores, seconds, usual, characters, strict=True):
         if abs(score) < limits.pace or max(own / other, other / own) < PACE_RATIO:
             continue
-        words = f"Its {count} characters take {own:.1f} s, and {other:.1f} s are usual here: " + (
-            "words are missing from the recording, or the text has too many."
-            if own < other
-            else "it says more than its text, or pauses."
+        words = (
+            f"Its {count} characters take {own:.1f} s without the longest pause, and {other:.1f} s are usual here: "
+            + (
+                "words are missing from the recording, or the text has too many."
+                if own < other
+                else "it says more than its text, or pauses."
+            )
         )
         action: Action = "drop" if abs(score) >= limits.bad_pace else "keep"
         clip.findings.append(
@@ -121,23 +125,27 @@ def compare_bands(clips: Sequence[Clip], limits: Limits) -> None:
             )
 
 
-def find_copies(clips: Sequence[Clip]) -> None:
-    """Drop all but the first of clips that hold one recording; all of them where their texts differ."""
-    readable = [clip for clip in clips if clip.measures is not None and clip.measures.speech_seconds > 0]
-    exact: dict[str, list[Clip]] = defaultdict(list)
-    for clip in readable:
-        exact[clip.heard.sound].append(clip)
+def find_copies(clips: Sequence[Clip], prints: Arrays) -> None:
+    """Drop all but the first of clips that hold one recording; all of them where their texts differ.
+
+    Args:
+        clips: what is known of each.
+        prints: fingerprint of each.
+    """
+    exact: dict[str, list[int]] = defaultdict(list)
+    for number, clip in enumerate(clips):
+        if clip.measures is not None and clip.measures.speech_seconds > 0:
+            exact[clip.heard.sound].append(number)
     firsts = [group[0] for group in exact.values()]
-    groups = {id(group[0]): list(group) for group in exact.values()}
-    prints = [clip.heard.prints if clip.heard.prints is not None else np.zeros(0, np.uint32) for clip in firsts]
-    for match in same_recordings(prints):
-        first, second = groups[id(firsts[match.first])], groups[id(firsts[match.second])]
+    groups = {group[0]: group for group in exact.values()}
+    for match in same_recordings(Chosen(prints, firsts)):
+        first, second = groups[firsts[match.first]], groups[firsts[match.second]]
         if first is not second:
             first.extend(second)
-            groups.update({id(clip): first for clip in second})
+            groups.update(dict.fromkeys(second, first))
     for group in {id(group): group for group in groups.values()}.values():
         if len(group) > 1:
-            _judge_copies(group)
+            _judge_copies([clips[number] for number in group])
 
 
 def _judge_copies(group: Sequence[Clip]) -> None:

@@ -7,12 +7,12 @@ band energies along time and frequency, 32 bits every 16 ms.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from cosytune.audio.resample import resample
+from cosytune.data.doctor.array_file import Arrays
 from cosytune.data.doctor.spectra import power_spectra
 
 __all__ = ["Match", "fingerprint", "same_recordings"]
@@ -28,6 +28,12 @@ SILENT_DB = 60.0
 """Frames so far below the loudest have no bits: rounding noise alone would decide them."""
 
 NOTHING = np.uint32(0)
+PAIRED = 1 << 31
+"""A pair of clips is one number: the first times this plus the second."""
+
+MOST_FRAMES = 1_000_000
+"""Frames (of four hours) that are looked at together: memory is bounded by it, at some 80 bytes each."""
+
 CROWD = 12
 """A value that more frames share is a habit of speech and no sign of a copy."""
 
@@ -71,7 +77,7 @@ def fingerprint(wave: np.ndarray, rate: int) -> np.ndarray:
     return bits
 
 
-def same_recordings(prints: Sequence[np.ndarray]) -> list[Match]:
+def same_recordings(prints: Arrays) -> list[Match]:
     """All pairs of fingerprints that belong to one recording, sorted."""
     found = []
     for (first, second), offsets in sorted(_candidates(prints).items()):
@@ -81,31 +87,52 @@ def same_recordings(prints: Sequence[np.ndarray]) -> list[Match]:
     return found
 
 
-def _candidates(prints: Sequence[np.ndarray]) -> dict[tuple[int, int], list[int]]:
+def _candidates(prints: Arrays) -> dict[tuple[int, int], list[int]]:
     """Pairs that share rare values at one distance, with the distances that were seen most."""
-    owners = np.repeat(np.arange(len(prints)), [len(bits) for bits in prints])
-    places = np.concatenate([np.arange(len(bits)) for bits in prints] or [np.zeros(0, int)])
-    values = np.concatenate([*prints, np.zeros(0, np.uint32)])
-    held = values != NOTHING
-    owners, places, values = owners[held], places[held], values[held]
-    order = np.argsort(values, kind="stable")
-    owners, places, values = owners[order], places[order], values[order]
-    _, group, sizes = np.unique(values, return_inverse=True, return_counts=True)
-    rare = sizes[group] <= CROWD
-    votes: dict[tuple[int, int, int], int] = defaultdict(int)
-    for step in range(1, CROWD):
-        paired = (group[step:] == group[:-step]) & rare[step:] & (owners[step:] != owners[:-step])
-        (rows,) = np.nonzero(paired)
-        for row in rows:
-            left, right = int(owners[row]), int(owners[row + step])
-            offset = int(places[row + step] - places[row])
-            votes[(left, right, offset) if left < right else (right, left, -offset)] += 1
+    lengths = np.array([len(prints[number]) for number in range(len(prints))], np.int64)
+    parts = max(1, -(-int(lengths.sum()) // MOST_FRAMES))
+    seen = [_sightings(prints, part, parts) for part in range(parts)]
+    pairs, offsets = (np.concatenate(both) for both in zip(*seen, strict=True))
+    order = np.lexsort((offsets, pairs))
+    pairs, offsets = pairs[order], offsets[order]
+    first = np.flatnonzero(np.append(True, (np.diff(pairs) != 0) | (np.diff(offsets) != 0))[: len(pairs)])
+    votes = np.diff(np.append(first, len(pairs)))
+    pairs, offsets = pairs[first], offsets[first]
+    # A frame more or less is the same distance.
+    beside = (pairs[1:] == pairs[:-1]) & (offsets[1:] == offsets[:-1] + 1)
+    near = votes.copy()
+    near[1:] += np.where(beside, votes[:-1], 0)
+    near[:-1] += np.where(beside, votes[1:], 0)
+    left, right = pairs // PAIRED, pairs % PAIRED
+    wanted = np.where(np.minimum(lengths[left], lengths[right]) < SHORT, 1, VOTES)
     best: dict[tuple[int, int], list[int]] = defaultdict(list)
-    for (left, right, offset), count in votes.items():
-        near = count + votes.get((left, right, offset - 1), 0) + votes.get((left, right, offset + 1), 0)
-        if near >= (1 if _is_short(prints[left], prints[right]) else VOTES):
-            best[left, right].append(offset)
+    for row in np.flatnonzero(near >= wanted).tolist():
+        best[int(left[row]), int(right[row])].append(int(offsets[row]))
     return best
+
+
+def _sightings(prints: Arrays, part: int, parts: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of one part of all values: pairs of clips that share a rare one, int64 [n], and by how many frames, int64 [n]."""
+    owners, places, values = [], [], []
+    for number in range(len(prints)):
+        bits = prints[number]
+        held = np.flatnonzero((bits != NOTHING) & (bits % np.uint32(parts) == part))
+        owners.append(np.full(len(held), number, np.int32))
+        places.append(held.astype(np.int32))
+        values.append(bits[held])
+    nothing = [np.zeros(0, np.int32)]
+    value = np.concatenate([*values, np.zeros(0, np.uint32)])
+    order = np.argsort(value, kind="stable")
+    owner, place = (np.concatenate([*columns, *nothing])[order].astype(np.int64) for columns in (owners, places))
+    _, group, sizes = np.unique(value[order], return_inverse=True, return_counts=True)
+    rare = sizes[group] <= CROWD
+    pairs, offsets = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for step in range(1, CROWD):
+        (rows,) = np.nonzero((group[step:] == group[:-step]) & rare[step:] & (owner[step:] != owner[:-step]))
+        left, right, offset = owner[rows], owner[rows + step], place[rows + step] - place[rows]
+        pairs.append(np.minimum(left, right) * PAIRED + np.maximum(left, right))
+        offsets.append(np.where(left < right, offset, -offset))
+    return np.concatenate(pairs), np.concatenate(offsets)
 
 
 def _is_short(left: np.ndarray, right: np.ndarray) -> bool:

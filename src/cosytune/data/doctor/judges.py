@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
+from cosytune.data.doctor.array_file import Arrays
 from cosytune.data.doctor.clips import Clip
 from cosytune.data.doctor.listening import Recogniser
 from cosytune.data.doctor.outliers import median_slope, robust_scores
@@ -26,6 +27,9 @@ VOICE_SPREAD = 0.05
 
 FEW_VOICES = 20
 """With fewer clips than this nobody knows how their length changes the likeness."""
+
+BLOCK = 4096
+"""Vectors that are looked at together."""
 
 SHORTEST_VOICE = 0.3
 """Seconds below which brevity is no further excuse."""
@@ -46,37 +50,45 @@ OTHER_TEXTS = 20_000
 """Texts that are searched for the one that is really said."""
 
 
-def compare_voices(clips: Sequence[Clip], limits: Limits) -> list[SkippedCheck]:
-    """Fill in how much each clip sounds like its speaker's others, and mark those that do not."""
-    groups: dict[str, list[Clip]] = defaultdict(list)
-    for clip in clips:
-        if clip.heard.vector is not None:
-            groups[clip.utterance.speaker].append(clip)
-    known = {name: group for name, group in groups.items() if len(group) >= FEWEST_VOICES}
-    few = sorted(set(groups) - set(known))
-    vectors = {name: _unit(np.stack([_vector(clip) for clip in group])) for name, group in known.items()}
-    trusted = {name: _trusted(own) for name, own in vectors.items()}
-    centres = {name: _unit(own[trusted[name]].sum(axis=0)) for name, own in vectors.items()}
-    for name, group in known.items():
-        own = _leave_one_out(vectors[name], trusted[name])
+def compare_voices(clips: Sequence[Clip], vectors: Arrays, limits: Limits) -> list[SkippedCheck]:
+    """Fill in how much each clip sounds like its speaker's others, and mark those that do not.
+
+    Args:
+        clips: what is known of each.
+        vectors: of each clip's voice, [E]; [0] where there is none.
+        limits: when a likeness is a finding.
+    """
+    groups: dict[str, list[int]] = defaultdict(list)
+    for number, clip in enumerate(clips):
+        if len(vectors[number]):
+            groups[clip.utterance.speaker].append(number)
+    known = {name: _Voice(vectors, group) for name, group in groups.items() if len(group) >= FEWEST_VOICES}
+    names = list(known)
+    centres = np.stack([voice.centre for voice in known.values()]) if known else np.zeros((0, 0))
+    for row, voice in enumerate(known.values()):
+        own = voice.likeness()
+        group = [clips[number] for number in voice.numbers]
         scores = _voice_scores(own, [clip.measures.speech_seconds for clip in group if clip.measures is not None])
-        for place, clip in enumerate(group):
-            clip.likeness = round(float(own[place]), 4)
-            rivals = {other: float(vectors[name][place] @ centre) for other, centre in centres.items() if other != name}
-            _judge_voice(clip, float(own[place]), float(scores[place]), rivals, float(np.median(own)), limits)
+        rivals = voice.nearest(np.delete(centres, row, axis=0))
+        others, usual = names[:row] + names[row + 1 :], float(np.median(own))
+        for clip, likeness, score, (place, closeness) in zip(group, own.tolist(), scores.tolist(), rivals, strict=True):
+            clip.likeness = round(likeness, 4)
+            rival = (others[place], closeness) if others and closeness > likeness + NEARER else None
+            _judge_voice(clip, likeness, score, rival, usual, limits)
+    few = sorted(set(groups) - set(known))
     if not few:
         return []
     reason = f"fewer than {FEWEST_VOICES} clips of {', '.join(few[:5])}{' and others' if len(few) > 5 else ''}"
     return [SkippedCheck("speaker", f"{reason}: nobody knows how these speakers sound")]
 
 
-def _judge_voice(clip: Clip, own: float, score: float, rivals: dict[str, float], usual: float, limits: Limits) -> None:
-    nearest = max(rivals, key=lambda name: rivals[name], default=None)
-    taken = nearest is not None and rivals[nearest] > own + NEARER
-    if score > -limits.speaker and not (taken and score < -limits.speaker / 2):
+def _judge_voice(
+    clip: Clip, own: float, score: float, rival: tuple[str, float] | None, usual: float, limits: Limits
+) -> None:
+    if score > -limits.speaker and not (rival is not None and score < -limits.speaker / 2):
         return
     words = f"It does not sound like {clip.utterance.speaker} (likeness {own:.2f}, usual {usual:.2f})"
-    words += f", rather like {nearest} ({rivals[nearest]:.2f})." if taken and nearest is not None else ": listen to it."
+    words += ": listen to it." if rival is None else f", rather like {rival[0]} ({rival[1]:.2f})."
     worse = max(1.0, -score / limits.speaker)
     clip.findings.append(Finding("speaker", "drop", words, own, round(usual, 4), "cosine", worse))
 
@@ -89,32 +101,61 @@ def _voice_scores(likeness: np.ndarray, seconds: Sequence[float]) -> np.ndarray:
     return robust_scores(likeness - min(0.0, median_slope(brevity, likeness)) * brevity, least_spread=VOICE_SPREAD)
 
 
-def _vector(clip: Clip) -> np.ndarray:
-    assert clip.heard.vector is not None
-    return clip.heard.vector
+class _Voice:
+    """The clips of one speaker; their vectors are read in blocks, so that memory holds one block.
+
+    Args:
+        vectors: of all clips.
+        numbers: of this speaker's clips.
+    """
+
+    def __init__(self, vectors: Arrays, numbers: Sequence[int]) -> None:
+        self.numbers = numbers
+        self._vectors = vectors
+        self._trusted = np.ones(len(numbers), dtype=bool)
+        self._total = self._sum()
+        for _ in range(3):
+            again = robust_scores(self.likeness(), least_spread=VOICE_SPREAD) > -2.5
+            if (again == self._trusted).all() or again.sum() < FEWEST_VOICES // 2:
+                break
+            self._trusted, self._total = again, self._sum(again)
+        self.centre = _unit(self._total)
+
+    def likeness(self) -> np.ndarray:
+        """Cosine [n] of each clip with the mean of the trusted ones without itself; those far off are not trusted."""
+        return np.concatenate(
+            [
+                (block * _unit(self._total - np.where(self._trusted[place, None], block, 0.0))).sum(axis=1)
+                for place, block in self._blocks()
+            ]
+        )
+
+    def nearest(self, centres: np.ndarray) -> Iterator[tuple[int, float]]:
+        """For each clip the place of the centre [m, E] that is nearest, and its cosine."""
+        for _, block in self._blocks():
+            if not len(centres):
+                yield from [(-1, -1.0)] * len(block)
+                continue
+            closeness = block @ centres.T
+            best = closeness.argmax(axis=1)
+            yield from zip(best.tolist(), closeness[np.arange(len(block)), best].tolist(), strict=True)
+
+    def _sum(self, chosen: np.ndarray | None = None) -> np.ndarray:
+        parts = [
+            (block if chosen is None else block[chosen[place]]).sum(axis=0, dtype=np.float64)
+            for place, block in self._blocks()
+        ]
+        return np.asarray(sum(parts))
+
+    def _blocks(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """Places and unit vectors [BLOCK, E]."""
+        for first in range(0, len(self.numbers), BLOCK):
+            numbers = self.numbers[first : first + BLOCK]
+            yield slice(first, first + len(numbers)), _unit(np.stack([self._vectors[number] for number in numbers]))
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9)
-
-
-def _trusted(vectors: np.ndarray) -> np.ndarray:
-    """Bool [n]: the clips that make up the voice; those that are far from the others are left out of it."""
-    trusted = np.ones(len(vectors), dtype=bool)
-    for _ in range(3):
-        scores = robust_scores(_leave_one_out(vectors, trusted), least_spread=VOICE_SPREAD)
-        again = scores > -2.5
-        if (again == trusted).all() or again.sum() < FEWEST_VOICES // 2:
-            break
-        trusted = again
-    return trusted
-
-
-def _leave_one_out(vectors: np.ndarray, trusted: np.ndarray) -> np.ndarray:
-    """Cosine [n] of each clip with the mean of the trusted ones without itself."""
-    total = vectors[trusted].sum(axis=0)
-    others = total - np.where(trusted[:, None], vectors, 0.0)
-    return (vectors * _unit(others)).sum(axis=1)
 
 
 def compare_transcripts(clips: Sequence[Clip], recogniser: Recogniser, limits: Limits) -> list[SkippedCheck]:

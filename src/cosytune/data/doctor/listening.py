@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from cosytune.data.doctor.measuring import measure_wave, mono
 from cosytune.data.doctor_results import Measures
 from cosytune.data.manifest import Utterance
 from cosytune.errors import InputError
+from cosytune.text.language import base_language
 
 __all__ = ["Embed", "Heard", "Listener", "Recogniser", "Transcribe", "lost_clip", "sound_hash"]
 
@@ -37,18 +39,22 @@ class Recogniser:
 
     Attributes:
         name: for the report.
-        languages: codes that it understands.
+        languages: codes that it understands; None are all.
         transcribe: a function that can be pickled, and small when pickled.
         fold: text to the words that count; used for transcripts and for what was heard.
     """
 
     name: str
-    languages: frozenset[str]
+    languages: frozenset[str] | None
     transcribe: Transcribe
     fold: Callable[[str], str]
 
+    def understands(self, language: str) -> bool:
+        """Whether it is asked about clips of a language; "" is none."""
+        return bool(language) and (self.languages is None or base_language(language) in self.languages)
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class Heard:
     """What is kept of a clip.
 
@@ -116,7 +122,8 @@ def sound_hash(channels: np.ndarray, rate: int) -> str:
 def _read(utterance: Utterance) -> tuple[np.ndarray, int, float]:
     """Samples [N, C] of the clip or its beginning, their rate, and the length of the whole clip in seconds."""
     path = Path(utterance.audio)
-    if path.is_file() and path.stat().st_size == 0:
+    # Not Path.is_file, which raises for a name that no disk can hold.
+    if os.path.isfile(path) and path.stat().st_size == 0:  # noqa: PTH113
         raise InputError(f"{path} has no bytes: copy or export it again, or leave it out")
     total = wave_info(path).seconds
     start, end = utterance.start or 0.0, total if utterance.end is None else utterance.end

@@ -166,9 +166,9 @@ def _edges(measures: Measures, limits: Limits) -> Iterator[Finding]:
     limit = limits.cut if measures.snr is None else max(limits.cut, ABOVE_NOISE - measures.snr)
     for name, value, counts in (("start", measures.head, True), ("end", measures.tail, whole)):
         if counts and value > limit:
-            words = f"The voice is already there in the first 20 ms ({value:.0f} dB): the beginning is cut off."
+            words = f"The voice is already there in the first 20 ms ({round(value)} dB): the beginning is cut off."
             if name == "end":
-                words = f"The voice is still there in the last 20 ms ({value:.0f} dB): the end is cut off."
+                words = f"The voice is still there in the last 20 ms ({round(value)} dB): the end is cut off."
             yield Finding(f"cut {name}", "drop", words, value, limits.cut, "dB", 1 + (value - limits.cut) / 6)
 
 

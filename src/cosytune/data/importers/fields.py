@@ -112,6 +112,9 @@ class Row:
     def entry_of(self, path: Path, listed: str, speaker: str) -> Entry:
         """The utterance of this row, whose recording is `path`, listed under another name or the same."""
         text = self.values.get(self.names.get("text", ""))
+        if isinstance(text, (dict, list)):
+            reason = f"transcript is no text but a {type(text).__name__}: {self.where}"
+            return dropped(self.string("id") or _identity(listed, None, None), path, reason)
         try:
             start, end = self._times()
         except ValueError as error:

@@ -12,6 +12,7 @@ from cosytune.data.importers.places import Places
 from cosytune.data.importers.source import Entry, dropped
 from cosytune.data.importers.texts import first_line, open_text
 from cosytune.errors import DataError
+from cosytune.files import parse_json
 
 __all__ = ["JSON_SUFFIXES", "first_object", "is_json_lines", "read_json_lines"]
 
@@ -31,7 +32,7 @@ def first_object(path: Path) -> dict[str, Any] | None:
     """
     try:
         value = json.loads(first_line(path))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 
@@ -65,7 +66,7 @@ def _entries(path: Path, speaker: str) -> Iterator[Entry]:
                 continue
             where = f"line {number} of {path.name}"
             try:
-                values = json.loads(line)
+                values = parse_json(line)
             except ValueError as error:
                 yield dropped(where, path, f"not JSON: {where} ({error})")
                 continue

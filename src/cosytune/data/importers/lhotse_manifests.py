@@ -6,6 +6,7 @@ A Lhotse source may be a shell command or a web address, so only sources that ar
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,6 +19,7 @@ from cosytune.data.importers.texts import open_text
 from cosytune.data.manifest import Utterance
 from cosytune.data.results import LedgerLine
 from cosytune.errors import DataError
+from cosytune.files import parse_json
 
 if TYPE_CHECKING:
     from lhotse import Recording, SupervisionSegment
@@ -121,10 +123,27 @@ def _items(path: Path) -> Iterator[Any]:
                 continue
             where = f"line {number} of {path.name}"
             try:
-                item = deserialize_item(json.loads(line))
+                item = deserialize_item(_finite(parse_json(line)))
             except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
                 item = dropped(where, path, f"not a Lhotse record: {where} ({type(error).__name__}: {error})")
             yield item
+
+
+def _finite(values: Any) -> Any:
+    """The same values; Lhotse computes with their times wherever they are asked for.
+
+    Raises:
+        ValueError: a number in it is none.
+    """
+    if isinstance(values, dict):
+        for value in values.values():
+            _finite(value)
+    elif isinstance(values, list):
+        for value in values:
+            _finite(value)
+    elif isinstance(values, float) and not math.isfinite(values):
+        raise ValueError(f"{values} is no number")
+    return values
 
 
 def _of_cut(cut: Any, path: Path, places: Places, speaker: str) -> Iterator[Entry]:
@@ -164,11 +183,16 @@ def utterance_of(
         speaker: label where the supervision has none.
         channel: what the part uses of the recording; None asks the supervision.
     """
+    identity = str(identity)
     listed = str(recording.sources[0].source) if recording.sources else ""
     used = channel if channel is not None else supervision.channel if supervision is not None else None
     refused = _why_not(recording, used)
     if refused is not None:
         return dropped(identity, listed[:200], refused)
+    for name in ("text", "speaker", "language"):
+        value = getattr(supervision, name, None)
+        if value is not None and not isinstance(value, str):
+            return dropped(identity, listed, f"not a Lhotse record: its {name} is a {type(value).__name__}")
     text = supervision.text if supervision is not None else None
     return Utterance(
         identity,

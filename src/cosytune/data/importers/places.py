@@ -20,6 +20,8 @@ _ARCHIVE_POSITION = re.compile(r"\.ark:\d+(\[.*\])?$")
 
 def why_no_file(listed: str) -> str | None:
     """The reason why what a table names cannot be a file on this disk, or None: nothing in a table is executed."""
+    if "\0" in listed:
+        return f"no file can be called {listed!r}: a null character is in it"
     if listed.startswith("|") or listed.endswith("|"):
         return (
             f"a shell command instead of a file: {listed!r} is never run; run it once yourself, "

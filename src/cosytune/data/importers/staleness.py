@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,7 +43,9 @@ def source_files(path: Path, *, recipe: str | None = None) -> Iterator[Path]:
     before = None
     for entry in source.entries:
         audio = Path(entry.audio)
-        if audio != before and audio.is_file() and not (path.is_dir() and audio.is_relative_to(folder.absolute())):
+        elsewhere = not (path.is_dir() and audio.is_relative_to(folder.absolute()))
+        # Not Path.is_file, which raises for a name that no disk can hold.
+        if audio != before and elsewhere and os.path.isfile(audio):  # noqa: PTH113
             yield audio
         before = audio
 

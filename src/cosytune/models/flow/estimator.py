@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from cosytune.models.flow.config import NORM_GROUPS, EstimatorConfig
 from cosytune.models.flow.norm import FrameGroupNorm
+from cosytune.models.layers.dropout import Dropout
 
 __all__ = ["Estimator", "VelocityField"]
 
@@ -78,7 +79,7 @@ class Attention(nn.Module):
         self.key = nn.Linear(width, heads * head_width, bias=False)
         self.value = nn.Linear(width, heads * head_width, bias=False)
         self.output = nn.Linear(heads * head_width, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, keys: Tensor) -> Tensor:
         """x [B, F, D], keys [B, 1, 1, F] bool with at least one True per row -> [B, F, D]."""
@@ -99,7 +100,7 @@ class TransformerBlock(nn.Module):
         self.norm2 = nn.LayerNorm(width)
         self.expand = nn.Linear(width, 4 * width)
         self.contract = nn.Linear(4 * width, width)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor, keys: Tensor) -> Tensor:
         """x [B, F, D], keys [B, 1, 1, F] bool -> [B, F, D]."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -39,25 +40,25 @@ class FlowDraws:
     prompt_frames: Tensor
 
 
-def draw(config: FlowConfig, frame_lengths: Tensor, size: int, generator: torch.Generator) -> FlowDraws:
-    """Draw for utterances of `frame_lengths` [B] frames padded to `size`.
+def draw(config: FlowConfig, frame_lengths: Tensor, size: int, generators: Sequence[torch.Generator]) -> FlowDraws:
+    """Draw for utterances of `frame_lengths` [B] frames padded to `size`, each from its own generator.
 
-    The condition is dropped with probability `config.drop_rate`. With probability 0.5 a prompt of k frames is shown,
-    k uniform in 0..int(0.3 frames) inclusive. Numbers are drawn on the generator's device, so that a CPU generator
-    gives the same numbers on every machine, and returned on that of `frame_lengths`.
+    What an utterance draws depends on its generator and its own length alone; noise beyond it is zero. The condition is
+    dropped with probability `config.drop_rate`. With probability 0.5 a prompt of k frames is shown, k uniform in
+    0..int(0.3 frames) inclusive. Numbers are drawn on the generators' device, so that CPU generators give the same
+    numbers on every machine, and returned on that of `frame_lengths`.
     """
-    rows, source, target = frame_lengths.shape[0], generator.device, frame_lengths.device
-
-    def uniform() -> Tensor:
-        return torch.rand(rows, generator=generator, device=source)
-
-    t = uniform()
-    noise = torch.randn(rows, config.mel_bins, size, generator=generator, device=source)
-    keep = uniform() >= config.drop_rate
-    with_prompt = uniform() < PROMPT_RATE
-    longest = (frame_lengths.to(source).double() * PROMPT_SHARE).long()
-    prompt = (uniform().double() * (longest + 1)).long().clamp(max=longest) * with_prompt
-    return FlowDraws(t.to(target), noise.to(target), keep.to(target), prompt.to(target))
+    target, frames = frame_lengths.device, frame_lengths.tolist()
+    noise = torch.zeros(len(frames), config.mel_bins, size)
+    uniform = torch.empty(len(frames), 4)
+    for row, (count, generator) in enumerate(zip(frames, generators, strict=True)):
+        uniform[row] = torch.rand(4, generator=generator, device=generator.device)
+        own = torch.randn(config.mel_bins, count, generator=generator, device=generator.device)
+        noise[row, :, :count] = own
+    t, keep, with_prompt, share = uniform.unbind(1)
+    longest = (torch.tensor(frames).double() * PROMPT_SHARE).long()
+    prompt = (share.double() * (longest + 1)).long().clamp(max=longest) * (with_prompt < PROMPT_RATE)
+    return FlowDraws(t.to(target), noise.to(target), (keep >= config.drop_rate).to(target), prompt.to(target))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from cosytune.models.layers.attention import RelativeAttention, sinusoid_table
 from cosytune.models.layers.config import PartConfig
+from cosytune.models.layers.dropout import Dropout
 from cosytune.models.layers.masks import chunk_mask
 
 __all__ = ["EncoderConfig", "RelativeEncoder"]
@@ -64,7 +65,7 @@ class InputLayer(nn.Module):
         self.norm = nn.LayerNorm(config.width, eps=1e-5)
         self.relu = config.input_relu
         self.scale = math.sqrt(config.width)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, input] -> [B, T, D]."""
@@ -81,7 +82,7 @@ class FeedForward(nn.Module):
         super().__init__()
         self.up = nn.Linear(config.width, config.feed_forward)
         self.activation = nn.SiLU() if config.activation == "silu" else nn.ReLU()
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.down = nn.Linear(config.feed_forward, config.width)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -98,7 +99,7 @@ class EncoderLayer(nn.Module):
         self.attention = RelativeAttention(config.width, config.heads, config.attention_dropout)
         self.feed_forward_norm = nn.LayerNorm(config.width, eps=LAYER_NORM_EPS)
         self.feed_forward = FeedForward(config)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor, table: Tensor, visible: Tensor | None) -> Tensor:
         """[B, T, D] -> [B, T, D]; table and visible as in `RelativeAttention.forward`."""
@@ -113,7 +114,7 @@ class RelativeEncoder(nn.Module):
         super().__init__()
         self.config = config
         self.input = InputLayer(config)
-        self.position_dropout = nn.Dropout(config.position_dropout)
+        self.position_dropout = Dropout(config.position_dropout)
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.width, eps=1e-5)
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cosytune.errors import InputError
+from cosytune.models.layers.dropout import Dropout
 from cosytune.models.layers.masks import length_mask
 from cosytune.models.speech_tokenizer.config import SpeechTokenizerConfig
 from cosytune.models.speech_tokenizer.quantiser import build_quantiser
@@ -104,7 +105,7 @@ class Block(nn.Module):
             nn.GELU(),
             nn.Linear(config.feed_forward, config.width),
         )
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor, mask: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
         x = x + self.dropout(self.attention(self.attention_norm(x), mask, rotation))
