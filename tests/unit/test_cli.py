@@ -340,7 +340,13 @@ def test_say_keeps_a_voice(run: Any, tmp_path: Path) -> None:
     kept = run("say", "you", "-m", tmp_path / "model", *prompt, "--save-voice", "eve", "-o", tmp_path / "a.wav")
     assert kept.status == 0
     assert "has the voice 'eve' now" in kept.err
-    assert run("say", "you", "-m", tmp_path / "model", *prompt, "--save-voice", "eve", "-o", tmp_path / "c.wav").status
+    taken = run("say", "you", "-m", tmp_path / "model", *prompt, "--save-voice", "eve", "-o", tmp_path / "d.wav")
+    assert taken.status == 2
+    assert "has a voice 'eve' already; give another name, or replace it (--replace-voice)" in taken.err
+    assert not (tmp_path / "d.wav").exists(), "it is told before anything is spoken"
+    alone = run("say", "you", "-m", tmp_path / "model", "--voice", "ada", "--replace-voice", "-o", tmp_path / "d.wav")
+    assert alone.status == 2
+    assert "--replace-voice is about --save-voice NAME" in alone.err
     replaced = ["--save-voice", "eve", "--replace-voice", "-o", tmp_path / "c.wav"]
     assert run("say", "you", "-m", tmp_path / "model", *prompt, *replaced).status == 0
     nothing = run("say", "...", "-m", tmp_path / "model", *prompt, "--save-voice", "max", "-o", tmp_path / "c.wav")

@@ -131,6 +131,15 @@ def test_a_decoder_that_looks_ahead_is_refused() -> None:
         LMConfig.model_validate(data)
 
 
+@pytest.mark.parametrize(
+    ("ratios", "words"),
+    [({"max_ratio": 1e300}, "less than or equal to 100"), ({"min_ratio": 30.0}, "min_ratio 30 is above max_ratio 20")],
+)
+def test_ratios_that_would_decode_without_end_are_refused(ratios: dict[str, float], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        LMConfig.model_validate(LMODEL.config.model_dump() | ratios)
+
+
 def test_configuration_goes_through_json() -> None:
     again = LMConfig.model_validate_json(LMODEL.config.model_dump_json())
     assert again == LMODEL.config

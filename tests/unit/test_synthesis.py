@@ -178,6 +178,10 @@ def test_an_unknown_voice_lists_the_known_ones(synthesiser: Synthesiser) -> None
         (prompted(prompt_wave=tone(0.0, RATE)), "too short to analyse"),
         (prompted(prompt_wave=np.zeros((2, RATE), np.float32)), "one channel of finite samples"),
         (prompted(prompt_wave=np.full(RATE, np.nan, np.float32)), "one channel of finite samples"),
+        (prompted(prompt_wave=np.zeros(RATE, np.float32)), "line 3: the prompt recording holds nothing but silence"),
+        (prompted(prompt_wave=np.zeros(RATE, np.int16)), "is of int16; give an array of float32 samples"),
+        (prompted(prompt_wave=[0.0] * RATE), "is of list; give an array of float32 samples"),
+        (prompted(prompt_wave=2e4 * tone(1, RATE)), r"has samples up to \S+; they lie between -1 and 1"),
         (prompted(prompt_text="?!"), "nothing to pronounce"),
         (Request("so", "ada", instruct="  "), "the instruction is empty"),
         (Request(voice="ada", source_wave=tone(1, RATE)), "a recording to convert needs its sample rate"),
@@ -208,6 +212,12 @@ def test_a_prompt_is_analysed_once(synthesiser: Synthesiser, monkeypatch: pytest
     for text in ("hello", "you", "there"):
         synthesiser.speak(prompted(text=text, prompt_wave=wave, prompt_text="hello"))
     assert analysed == [1]
+
+
+def test_front_ends_that_make_no_numbers_are_told(synthesiser: Synthesiser, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(synthesiser.front_ends), "embedding", lambda *_: np.full((1, 16), np.nan, np.float32))
+    with pytest.raises(ModelError, match="front ends of model tiny make numbers that are none of line 3: the prompt"):
+        synthesiser.speak(prompted(prompt_wave=tone(0.9, RATE, seed=11)))
 
 
 def test_a_prompt_changes_the_sound(synthesiser: Synthesiser) -> None:

@@ -200,7 +200,7 @@ def test_hostile_prompts_do_not_touch_the_others() -> None:
     found = {outcome.number: outcome.result for outcome in Synthesiser(MODEL, solver=FAST).speak_all(mixed)}
     assert isinstance(found[0], Speech)
     errors = [str(found[number].error) for number in (1, 2, 3)]  # type: ignore[union-attr]
-    assert "samples up to 1e+30 cannot be analysed" in errors[0]
+    assert "has samples up to 1e+30; they lie between -1 and 1" in errors[0]
     assert all("text tokens; at most 1000 are taken" in error for error in errors[1:])
 
 

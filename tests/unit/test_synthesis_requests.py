@@ -34,6 +34,7 @@ def test_the_mode_follows_from_what_was_given(given: dict[str, Any], mode: str) 
 @pytest.mark.parametrize(
     ("given", "words"),
     [
+        ({"text": None, "voice": "ada"}, "line 3: the text is a NoneType; give a string"),
         ({"text": "so"}, "line 3: give either a voice or a prompt recording"),
         ({"text": "so", "voice": "ada", "prompt_wave": WAVE}, "give either a voice or a prompt recording"),
         ({"text": "so", "voice": "ada", "prompt_text": "hello"}, "give that recording, not the voice 'ada'"),

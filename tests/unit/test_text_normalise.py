@@ -134,6 +134,7 @@ CHINESE = {
     "２０２４年": "二零二四年",
     "今天 天气 good，very good 啊": "今天天气good，very good啊",
     "价格\n换行": "价格换行",
+    "我 爱 café au lait 和 Москва и Киев。": "我爱café au lait和Москва и Киев。",
     "甲 —— 乙": "甲 乙",
     "结束了，，": "结束了。",
 }
@@ -199,6 +200,7 @@ def test_only_the_number_reader_can_be_switched_off() -> None:
     ("raw", "clean"),
     [
         ("a\x00b\u200bc\ufeffd\u202ee\ud800", "abcde"),
+        ("\x1b[31mred\x1b[0m, \x1b[1;4mbold\x1b[m", "red, bold"),
         ("caf\u0065\u0301", "caf\u00e9"),
         ("<p>Hi <b>you</b><br/></p><!-- no -->", "Hi you"),
         ("# Title\n\n**Bold** _word_ and `code`", "Title. Bold word and code"),

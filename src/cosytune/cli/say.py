@@ -38,18 +38,19 @@ def command(
     seed: int = typer.Option(0, "--seed", min=0, help="The same seed gives the same speech."),
     precision: str = typer.Option("float32", "--precision", help="float32, or bfloat16: faster, not quite the same."),
     device: str = typer.Option("cpu", "--device", help="cpu, or cuda where a GPU is."),
-    rows: int = typer.Option(16, "--rows", min=1, help="Sentences decoded at once."),
+    rows: int = typer.Option(16, "--rows", min=1, help="Sentences decoded at once; a stream has one."),
     steps: int = typer.Option(10, "--steps", min=1, help="Steps of the flow: fewer are faster and rougher."),
     method: str = typer.Option("euler", "--method", help="Of the flow's steps: euler, or midpoint (twice the work)."),
-    retries: int = typer.Option(2, "--retries", min=0, help="Further tries for a sentence that goes wrong."),
+    retries: int = typer.Option(
+        2, "--retries", min=0, help="Further tries for a sentence that goes wrong; a stream has none."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
 ) -> None:
     """Speak a text, convert a recording, or speak a whole file of requests."""
-    from cosytune.errors import InputError, ModelError
+    from cosytune.errors import InputError
     from cosytune.models.flow.solver import SolverConfig
-    from cosytune.models.folder import read_model
+    from cosytune.models.folder import check_free, read_model
     from cosytune.synthesis.guards import GuardConfig
-    from cosytune.synthesis.requests import Request
     from cosytune.synthesis.synthesiser import Synthesiser
 
     flow_steps = SolverConfig(steps=steps, method=method)  # type: ignore[arg-type]
@@ -77,35 +78,16 @@ def command(
         raise InputError("--format is for --batch; the suffix of --output decides here")
     output = output or Path("speech.wav")
     _check_output(output, as_json)
-    _check_voice(voice, prompt_wav, prompt_text, save_voice)
-    prompt, prompt_rate = _recording(prompt_wav)
-    source, source_rate = _recording(convert)
-    request = Request(
-        text="" if convert is not None and text is None and file is None else _text(text, file),
-        voice=voice,
-        prompt_wave=prompt,
-        prompt_rate=prompt_rate,
-        prompt_text=prompt_text,
-        language=language,
-        seed=seed,
-        name="say",
-        instruct=instruct,
-        source_wave=source,
-        source_rate=source_rate,
-        speed=speed,
-    )
-    _ = request.mode  # a contradiction is told before a model is read
+    _check_voice(voice, prompt_wav, prompt_text, save_voice, replace_voice)
+    words = {"voice": voice, "prompt_text": prompt_text, "instruct": instruct, "language": language}
+    request = _request(text, file, convert, prompt_wav, speed=speed, seed=seed, **words)
     ready = synthesiser()
-    if str(output) == "-":
-        _stream(ready, request)
-    else:
-        speech = _spoken(ready, request)
-        if not len(speech.wave):
-            raise ModelError(f"nothing came out: {'; '.join(speech.problems)}; try another --seed, or another model")
-        speech.save(output)
+    if save_voice is not None:
+        check_free(model.resolve().name, ready.model.voices, save_voice, replace=replace_voice)
+    speech = _said(ready, request, output)
     if save_voice is not None:  # after the speech: a request that fails keeps no voice
         _save_voice(ready, request, model, save_voice, replace_voice)
-    if str(output) != "-":
+    if speech is not None:
         _report(speech, output, as_json)
 
 
@@ -123,7 +105,9 @@ def _check_output(output: Path, as_json: bool) -> None:
         raise InputError(f"--output {output} must end in one of {', '.join(f'.{name}' for name in FORMATS)}, or be -")
 
 
-def _check_voice(voice: str | None, prompt_wav: Path | None, prompt_text: str | None, save_voice: str | None) -> None:
+def _check_voice(
+    voice: str | None, prompt_wav: Path | None, prompt_text: str | None, save_voice: str | None, replace_voice: bool
+) -> None:
     from cosytune.errors import InputError
 
     if (voice is None) == (prompt_wav is None):
@@ -132,12 +116,48 @@ def _check_voice(voice: str | None, prompt_wav: Path | None, prompt_text: str | 
         raise InputError("--prompt-text says what is said in --prompt-wav; give that recording, or leave the text out")
     if save_voice is not None and prompt_wav is None:
         raise InputError("--save-voice keeps the voice of a recording; give --prompt-wav, and --prompt-text if you can")
+    if replace_voice and save_voice is None:
+        raise InputError("--replace-voice is about --save-voice NAME; give that as well, or leave it out")
+
+
+def _request(
+    text: str | None, file: Path | None, convert: Path | None, prompt_wav: Path | None, **rest: Any
+) -> Request:
+    from cosytune.synthesis.requests import Request
+
+    prompt, prompt_rate = _recording(prompt_wav)
+    source, source_rate = _recording(convert)
+    request = Request(
+        text="" if convert is not None and text is None and file is None else _text(text, file),
+        prompt_wave=prompt,
+        prompt_rate=prompt_rate,
+        source_wave=source,
+        source_rate=source_rate,
+        name="say",
+        **rest,
+    )
+    _ = request.mode  # a contradiction is told before a model is read
+    return request
 
 
 def _recording(path: Path | None) -> tuple[Any, int | None]:
     from cosytune.synthesis.conditions import read_recording
 
     return (None, None) if path is None else read_recording(path)
+
+
+def _said(synthesiser: Synthesiser, request: Request, output: Path) -> Speech | None:
+    """Speak into a file, or stream to standard output: then there is no speech to report."""
+    from cosytune.errors import ModelError
+
+    if str(output) == "-":
+        _stream(synthesiser, request)
+        return None
+    speech = _spoken(synthesiser, request)
+    if not len(speech.wave):
+        raise ModelError(f"nothing came out: {'; '.join(speech.problems)}; try another --seed, or another model")
+    speech.save(output)
+    return speech
 
 
 def _spoken(synthesiser: Synthesiser, request: Request) -> Speech:

@@ -5,6 +5,7 @@ This is the door to the models' room; the layouts themselves are in `native.py` 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from cosytune.errors import InputError, ModelError
@@ -15,7 +16,16 @@ from cosytune.models.model import FRONT_ENDS, Model, TokenizerFile
 from cosytune.models.native import write_model
 from cosytune.models.voices import Voice, check_name
 
-__all__ = ["Model", "TokenizerFile", "add_voice", "identity_of", "read_front_ends", "read_model", "write_model"]
+__all__ = [
+    "Model",
+    "TokenizerFile",
+    "add_voice",
+    "check_free",
+    "identity_of",
+    "read_front_ends",
+    "read_model",
+    "write_model",
+]
 
 
 def read_model(path: Path | str, *, weights: bool = True) -> Model:
@@ -85,6 +95,17 @@ def identity_of(path: Path, *, voices: bool = True) -> str:
     return hash_json({file.name: hash_file(file) for file in files if voices or file.name != released.VOICES})
 
 
+def check_free(model: str, voices: Collection[str], name: str, *, replace: bool) -> None:
+    """May a voice be saved under this name in a model that has these `voices`?
+
+    Raises:
+        InputError: the name cannot be used, or is taken and `replace` is off.
+    """
+    check_name(name)
+    if name in voices and not replace:
+        raise InputError(f"{model} has a voice {name!r} already; give another name, or replace it (--replace-voice)")
+
+
 def add_voice(folder: Path | str, name: str, voice: Voice, *, replace: bool = False) -> None:
     """Save a named voice into a model folder of either layout; one file is replaced whole, nothing else changes.
 
@@ -108,8 +129,7 @@ def add_voice(folder: Path | str, name: str, voice: Voice, *, replace: bool = Fa
     # The lock lies beside the folder: the folder itself gets nothing that does not belong to the model.
     with lock(folder.parent / f".{folder.name}.voices.lock", wait=True):
         voices = native.read_voices(folder) if _is_native(folder) else released.read_released_voices(folder)
-        if name in voices and not replace:
-            raise InputError(f"{folder.name} has a voice {name!r} already; give another name, or ask to replace it")
+        check_free(folder.name, voices, name, replace=replace)
         if _is_native(folder):
             native.write_voices(folder, voices | {name: voice})
         else:

@@ -27,7 +27,6 @@ from cosytune.models.voices import Voice
 from cosytune.units import Clock
 
 __all__ = [
-    "FILES",
     "VOICES",
     "YAML",
     "read_released",
@@ -56,9 +55,6 @@ _LAYOUTS = {
     "vocoder": _Layout("hift", "hift.pt", Vocoder, vocoder_convert),
 }
 _ONNX = {"speech_tokenizer": "speech_tokenizer_v1.onnx", "speaker_encoder": "campplus.onnx"}
-
-FILES = (*(layout.file for layout in _LAYOUTS.values()), *_ONNX.values(), VOICES)
-"""What a released folder may hold beside its yaml."""
 
 _NEWER = ("llm.model.", "encoder.up_layer", "encoder.up_encoders", "decoder.estimator.transformer_blocks")
 """How tensors of CosyVoice 2 and 3 begin (specification, 5.6 and 6.8)."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cosytune.audio.files import read_wave, wave_info
 from cosytune.audio.resample import resample
+from cosytune.audio.silence import speech_bounds
 from cosytune.errors import InputError, ModelError
 from cosytune.models.agreement import check_voice
 from cosytune.models.extractors import FrontEnds
@@ -29,6 +30,9 @@ LONGEST_SECONDS = 30.0
 
 REMEMBERED = 32
 """Prompt recordings whose analysis is kept: a thousand sentences with one prompt analyse it once."""
+
+LOUDEST = 10.0
+"""Magnitude of a sample that is still taken for speech that is too loud; integers read as they are have 32,768."""
 
 LONGEST_PROMPT_TEXT = 1000
 """Text tokens of an instruction or of what a prompt says; 30 s of speech have 100 to 400."""
@@ -120,7 +124,7 @@ class Conditions:
         if key not in self._remembered:
             while len(self._remembered) >= REMEMBERED:
                 self._remembered.pop(next(iter(self._remembered)))
-            self._remembered[key] = self._analysed(wave, rate)
+            self._remembered[key] = self._analysed(wave, rate, what)
         voice = self._remembered[key]
         assert voice.prompt is not None
         # Prompt and text meet as ids, not as strings: tokens must not grow together across the seam.
@@ -193,19 +197,20 @@ class Conditions:
     def _unsplit(self, text: str) -> list[str]:
         return prepare_text(text, length=self.length, split=False)
 
-    def _analysed(self, wave: np.ndarray, rate: int) -> Voice:
+    def _analysed(self, wave: np.ndarray, rate: int, what: str) -> Voice:
         listened = resample(wave, rate, FEATURE_SAMPLE_RATE)
         tokens = torch.from_numpy(self.front_ends.tokens([listened])[0])
+        if not any(speech_bounds(listened, FEATURE_SAMPLE_RATE)):
+            raise InputError(f"{what} holds nothing but silence, so there is no voice in it; give one with speech")
         vector = torch.from_numpy(self.front_ends.embedding([listened])[0])
         mel = torch.from_numpy(self.front_ends.mel(resample(wave, rate, self.front_ends.sample_rate)))
         if (ratio := self.front_ends.frames_per_token) is not None:
             count = min(len(tokens), mel.shape[1] // ratio)
             tokens, mel = tokens[:count], mel[:, : count * ratio]
         if not (bool(vector.isfinite().all()) and bool(mel.isfinite().all())):
-            loudest = float(np.abs(wave).max())
-            raise InputError(
-                f"a recording with samples up to {loudest:.3g} cannot be analysed; samples lie between -1 and 1, "
-                "export it again"
+            raise ModelError(
+                f"the front ends of model {self._model.name} make numbers that are none of {what}; their weights are "
+                "damaged (cosytune inspect MODEL --verify finds out which)"
             )
         return Voice(vector, VoicePrompt(_NO_IDS, tokens, mel))
 
@@ -242,9 +247,14 @@ def _too_long(what: str, seconds: float) -> InputError:
 def _check_recording(wave: np.ndarray, rate: int, what: str) -> None:
     if isinstance(rate, bool) or not isinstance(rate, (int, np.integer)):
         raise InputError(f"{what} has a sample rate of {rate!r}; give a whole number of samples a second, like 16000")
+    if not isinstance(wave, np.ndarray) or not np.issubdtype(wave.dtype, np.floating):
+        kind = wave.dtype if isinstance(wave, np.ndarray) else type(wave).__name__
+        raise InputError(f"{what} is of {kind}; give an array of float32 samples between -1 and 1")
     if wave.ndim != 1 or rate <= 0 or not np.isfinite(wave).all():
         raise InputError(
             f"{what} has shape {list(wave.shape)} at {rate} Hz; give one channel of finite samples and its rate"
         )
+    if (loudest := float(np.abs(wave).max(initial=0.0))) > LOUDEST:
+        raise InputError(f"{what} has samples up to {loudest:.3g}; they lie between -1 and 1, export it again")
     if len(wave) > LONGEST_SECONDS * rate:
         raise _too_long(what, len(wave) / rate)

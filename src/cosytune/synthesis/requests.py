@@ -68,6 +68,8 @@ class Request:
         Raises:
             InputError: the parts of the request contradict each other.
         """
+        if not isinstance(self.text, str):
+            raise InputError(f"{self.name}: the text is a {type(self.text).__name__}; give a string")
         if (self.voice is None) == (self.prompt_wave is None):
             raise InputError(f"{self.name}: give either a voice or a prompt recording")
         if self.prompt_text is not None and self.prompt_wave is None:

@@ -119,16 +119,22 @@ def read_japanese(text: str) -> str:
 _INNER_STOP = re.compile(r"(?<![0-9A-Za-z])\.|\.(?![0-9A-Za-z])")
 _DROPPED = str.maketrans({**dict.fromkeys("（）【】`"), "²": "平方", "³": "立方"})
 _NEEDLESS_SPACE = re.compile(r"(?<![\x00-\x1f!-\x7f]) | (?![\x00-\x1f!-\x7f])")
+# Neither white space nor general punctuation nor a sign of Chinese and Japanese: what stands in words with spaces
+# between them, whatever the script.
+_SPACED = r"[^\s\u2000-\u206f\u2e80-\u9fff\uf900-\ufaff\ufe30-\ufe4f\uff00-\uff9f\U00020000-\U0003ffff]"
+_NEEDLESS_EVEN_ABROAD = re.compile(rf"(?!(?<={_SPACED}) {_SPACED})(?:{_NEEDLESS_SPACE.pattern})")
 
 
-def chinese_rules(text: str, keep_inner_stops: bool) -> str:
+def chinese_rules(text: str, keep_inner_stops: bool, *, keep_foreign_spaces: bool) -> str:
     """The written form the Chinese models were trained on (section 2.2 of the specification, steps 2 to 8).
 
-    No line ends; spaces only between two ASCII characters; `²` and `³` as words; full stops as `。` (with
+    No line ends; spaces only between two ASCII characters (with `keep_foreign_spaces` also between words of other
+    scripts that write them: `café au lait`, `Москва и Киев`); `²` and `³` as words; full stops as `。` (with
     `keep_inner_stops` not those between two ASCII letters or digits); no round or lenticular brackets; ` - ` as `，`; a
     comma at the end as `。`.
     """
-    text = _NEEDLESS_SPACE.sub("", text.replace("\n", ""))
+    needless = _NEEDLESS_EVEN_ABROAD if keep_foreign_spaces else _NEEDLESS_SPACE
+    text = needless.sub("", text.replace("\n", ""))
     # brackets go after the full stops and dashes, as there; the order matters only for what stands beside them
     text = text.replace("²", "平方").replace("³", "立方")
     text = _INNER_STOP.sub("。", text) if keep_inner_stops else text.replace(".", "。")

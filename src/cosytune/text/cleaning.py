@@ -20,6 +20,8 @@ _FULL_WIDTH = {
     for code in range(ord(first), ord(last) + 1)
 }
 
+_TERMINAL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+"""Colours and the like as terminals are told them (ECMA-48, control sequences)."""
 _HTML = re.compile(rf"<!--[^<>]{{0,1000}}-->|</?(?!(?:{'|'.join(STYLE_MARKS)})>)[A-Za-z][^<>]{{0,300}}>")
 _ENTITY = re.compile(r"&(?:[A-Za-z]{2,8}|#\d{1,7}|#[xX][0-9A-Fa-f]{1,6});")
 _LINK = re.compile(r"!?\[([^\[\]\n]{1,300})\]\([^()\s]{1,500}\)")
@@ -51,6 +53,7 @@ def clean(text: str, character_language: bool = False) -> str:
     line end is a space, in a language without spaces nothing.
     """
     text = unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n"))
+    text = _TERMINAL.sub("", text)
     text = _LINK.sub(r"\1", _HTML.sub(" ", text))
     text = _ENTITY.sub(lambda match: html.unescape(match[0]), text)
     text = _EMPHASIS.sub("", _LINE_START.sub("\n", text))

@@ -36,7 +36,7 @@ def normalise(text: str, language: str | None = None, options: FrontendOptions =
     if options.read_numbers and code in _READERS:
         text = _READERS[code](text)
     if by_character:
-        text = chinese_rules(text, options.keep_inner_stops)
+        text = chinese_rules(text, options.keep_inner_stops, keep_foreign_spaces=True)
     return re.sub(" {2,}", " ", text).strip() if options.clean else text
 
 
@@ -47,7 +47,9 @@ def _normalise_as_reference(text: str, options: FrontendOptions) -> str:
         text = clean(text, chinese)
     if options.read_numbers:
         text = read_stretches(text, "zh" if chinese else "en")
-    return chinese_rules(text, options.keep_inner_stops) if chinese else _spell_digit_runs(text)
+    if not chinese:
+        return _spell_digit_runs(text)
+    return chinese_rules(text, options.keep_inner_stops, keep_foreign_spaces=False)
 
 
 def _spell_digit_runs(text: str) -> str:

@@ -62,7 +62,7 @@ def check_recordings(
     """Look at everything that `open_source` finds; nothing is written.
 
     Each clip is decoded in a worker of its own and only numbers come back; fingerprints and voices wait on disk until
-    they are compared, so that memory holds a kilobyte or two per clip. A file that cannot be read, or that kills its
+    they are compared, so that memory holds some 3 kB per clip. A file that cannot be read, or that kills its
     worker, becomes a dropped clip.
 
     Args:

@@ -77,7 +77,7 @@ class Decoding:
 
     @staticmethod
     def _parts(x: Tensor) -> Tensor:
-        """Log magnitudes and sines' arguments [B, f, n_fft + 2] to what `_synthesis_weight` takes [B, f, n_fft + 3]."""
+        """Log magnitudes and sines' arguments [B, f, n_fft + 2] to what `weights.synthesis` takes [B, f, n_fft + 3]."""
         log_magnitude, argument = x.chunk(2, dim=-1)
         magnitude = log_magnitude.clamp(max=math.log(MAGNITUDE_LIMIT)).exp()
         phase = argument.sin()
