@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cosytune.models.flow.solver import SolverConfig
@@ -41,6 +41,7 @@ def speech_of(result: Speech | Failure) -> Speech:
 
 @settings(max_examples=3, deadline=None)
 @given(together=st.lists(requests, min_size=2, max_size=4), rows=st.integers(1, 5))
+@example(together=[Request("hello", "ada", seed=1), Request("hello", "ada", seed=2)], rows=2)
 def test_a_request_does_not_depend_on_its_neighbours(together: list[Request], rows: int) -> None:
     many, alone = (Synthesiser(MODEL, solver=FAST, rows=count) for count in (rows, 1))
     found = {outcome.number: speech_of(outcome.result) for outcome in many.speak_all(together)}
