@@ -96,7 +96,7 @@ def test_what_a_run_notes_is_said_once_and_also_when_it_fails(tmp_path: Path, mo
     reporter = Quiet()
     with pytest.raises(TrainingError, match="ended"):
         run_jobs([job("a", tmp_path)], 1, reporter)
-    assert reporter.said == ["a: dropped one", "a: dropped another", "a: no room"]
+    assert reporter.lines == ["a: dropped one", "a: dropped another", "a: no room"]
 
 
 def test_jobs_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
