@@ -219,7 +219,7 @@ def test_a_folder_that_belongs_to_something_else_is_refused(
         (
             {"options": RunOptions(shard=True)},
             InputError,
-            "--shard splits the weights over several processes, and this",
+            "--shard splits the weights over several processes",
         ),
         ({"overrides": {"lm": {"steps": -1}}}, InputError, "setting lm.steps = -1"),
         ({"overrides": {}, "parts": ("speaker_encoder",)}, InputError, "stage sft does not train the speaker_encoder"),
