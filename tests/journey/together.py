@@ -18,7 +18,7 @@ from cosytune.errors import TrainingError
 from cosytune.training import processes
 from cosytune.training.jobs import run_job
 from cosytune.training.loop import train
-from cosytune.training.run import PartRun
+from cosytune.training.run import PartRun, RunOptions
 from cosytune.training.selection import Heard
 from cosytune.training.settings import PARTS, LoopSettings
 from cosytune.training.task import Draws, LossReport, Task
@@ -130,7 +130,7 @@ def main() -> None:
         job = toy_job(part, model, Corpus(corpus), folder / name, steps=8, **changes)
         listener = Largest() if "score_every" in changes else None
         shard = processes.joined() and name.endswith("split")
-        result = run_job(replace(job, shard=shard, listener=listener))
+        result = run_job(replace(job, options=RunOptions(shard=shard), listener=listener))
         found[name] = {"chosen": result.chosen_step, "heard": result.heard}
     cases = {"plain": Uneven(), "short": Uneven(short=1), "poisoned": Uneven(poison=3), "none": Uneven(short=0)}
     for name, task in cases.items():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from cosytune.errors import DataError, StoppedError, TrainingError
 from cosytune.training import jobs as jobs_module
 from cosytune.training.jobs import PartJob, default_workers, run_jobs, threads_for
 from cosytune.training.results import PartResult
+from cosytune.training.run import NOTES
 from cosytune.training.stopping import StopRequest
 from tests.unit.toy import Quiet, toy_settings
 
@@ -75,6 +77,26 @@ def test_one_worker_trains_here_and_in_order(tmp_path: Path, monkeypatch: pytest
     results = run_jobs([job("b", tmp_path), job("a", tmp_path)], 1, reporter)
     assert done == [result.part for result in results] == ["b", "a"]
     assert reporter.started == reporter.moved == {"a": 6, "b": 6}
+
+
+def test_what_a_run_notes_is_said_once_and_also_when_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notes = tmp_path / "a" / NOTES
+    notes.parent.mkdir()
+    notes.write_text("said by an earlier command\n")
+
+    def run_job(job: PartJob, watch: Callable[[int], None]) -> PartResult:
+        for done, text in enumerate(("dropped one\ndropped an", "other\n", "", "no room\n")):
+            with notes.open("a") as out:
+                out.write(text)
+            if done < 3:
+                watch(done)
+        raise TrainingError("ended")
+
+    monkeypatch.setattr(jobs_module, "run_job", run_job)
+    reporter = Quiet()
+    with pytest.raises(TrainingError, match="ended"):
+        run_jobs([job("a", tmp_path)], 1, reporter)
+    assert reporter.lines == ["a: dropped one", "a: dropped another", "a: no room"]
 
 
 def test_jobs_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ from cosytune.training import stages as stages_module
 from cosytune.training import strategies as strategies_module
 from cosytune.training import vocoder as vocoder_module
 from cosytune.training.results import StageResult
+from cosytune.training.run import RunOptions
 from cosytune.training.settings import PARTS, PartName, StageName
 from cosytune.training.stages import StagePlan, initial_model, read_stage_result, resolve_settings, run_stage
 from tests.unit.toy import LOOPS, TOY, Quiet, same, toy_pitch
@@ -214,6 +215,11 @@ def test_a_folder_that_belongs_to_something_else_is_refused(
             {"overrides": {"vocoder": {}}},
             InputError,
             "settings are given for vocoder, which is not trained; parts are lm",
+        ),
+        (
+            {"options": RunOptions(shard=True)},
+            InputError,
+            "--shard splits the weights over several processes",
         ),
         ({"overrides": {"lm": {"steps": -1}}}, InputError, "setting lm.steps = -1"),
         ({"overrides": {}, "parts": ("speaker_encoder",)}, InputError, "stage sft does not train the speaker_encoder"),

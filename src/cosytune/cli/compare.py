@@ -13,6 +13,7 @@ from cosytune.cli.training_options import (
     LISTEN,
     PARTS,
     SETTINGS,
+    SHARD,
     TRACK,
     WORKERS,
     named_strategy,
@@ -46,6 +47,7 @@ def command(
     disk_budget: float = typer.Option(
         None, "--disk-budget", min=0.001, help="GB that all arms may hold, models and runs; older checkpoints go first."
     ),
+    shard: bool = SHARD,
     as_json: bool = JSON,
 ) -> None:
     """Tune several starts on the same recordings, score all beside the untouched starts, and say which did better."""
@@ -79,6 +81,7 @@ def command(
             trackers=trackers,
             disk=DiskBudget.of_gigabytes(output / "arms", disk_budget),
             listen=listen,
+            shard=shard,
         )
         result = compare(plan, bars)
         page = write_report(result, output / "report.html")

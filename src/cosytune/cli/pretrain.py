@@ -16,6 +16,7 @@ from cosytune.cli.training_options import (
     PARTS,
     SEED,
     SETTINGS,
+    SHARD,
     STRATEGY,
     TRACK,
     WORKERS,
@@ -39,6 +40,7 @@ def command(
     strategy: str = STRATEGY,
     track: str = TRACK,
     disk_budget: float = DISK_BUDGET,
+    shard: bool = SHARD,
     force: bool = FORCE,
     as_json: bool = JSON,
 ) -> None:
@@ -55,4 +57,4 @@ def command(
     elif size is not None:
         raise InputError(f"--size {size} is for a model begun from nothing; {start} has its size, leave one out")
     asked = Asked("pretrain", start, data, output, parts, settings, seed, workers, strategy, force, as_json)
-    run(replace(asked, track=track, disk_budget=disk_budget))
+    run(replace(asked, track=track, disk_budget=disk_budget, shard=shard))

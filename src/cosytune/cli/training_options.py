@@ -24,6 +24,7 @@ __all__ = [
     "PARTS",
     "SEED",
     "SETTINGS",
+    "SHARD",
     "STRATEGY",
     "TRACK",
     "WORKERS",
@@ -80,6 +81,9 @@ DISK_BUDGET = typer.Option(
     min=0.001,
     help="GB that OUTPUT.run may hold; older checkpoints go first. Free space is looked at in any case.",
 )
+SHARD = typer.Option(
+    False, "--shard", help="Split the weights of LM and flow over the processes that a launcher started (FSDP)."
+)
 JSON = typer.Option(False, "--json", help="Print the result as JSON.")
 
 
@@ -103,6 +107,7 @@ class Asked:
     listen: int = 0
     track: str = "none"
     disk_budget: float | None = None
+    shard: bool = False
 
 
 def fine_tuning(stage: StageName, about: str) -> Callable[..., None]:
@@ -127,12 +132,13 @@ def fine_tuning(stage: StageName, about: str) -> Callable[..., None]:
         listen: int = LISTEN,
         track: str = TRACK,
         disk_budget: float = DISK_BUDGET,
+        shard: bool = SHARD,
         force: bool = FORCE,
         as_json: bool = JSON,
     ) -> None:
         asked = Asked(stage, start, data, output, parts, settings, seed, workers, strategy, force, as_json)
         asked = replace(asked, replay=replay, replay_data=replay_data, listen=listen)
-        run(replace(asked, track=track, disk_budget=disk_budget))
+        run(replace(asked, track=track, disk_budget=disk_budget, shard=shard))
 
     command.__doc__ = about
     return command
@@ -229,7 +235,7 @@ def run(asked: Asked) -> None:
     output = named_folder(asked.output)
     parts, strategy = split_parts(asked.parts, asked.stage), named_strategy(asked.strategy)
     disk = DiskBudget.of_gigabytes(beside(output, "run"), asked.disk_budget)
-    options = RunOptions(parse_trackers(asked.track), disk)
+    options = RunOptions(parse_trackers(asked.track), disk, asked.shard)
     given = read_overrides(asked.settings) if asked.settings is not None else {}
     overrides = with_replay(given, parts, asked.replay)
     if asked.replay_data is not None and not any(changes.get("replay") for changes in overrides.values()):

@@ -38,6 +38,7 @@ class ComparisonPlan:
             by the same rule; 0: the last one.
         trackers: names of where curves are drawn beside the run folders (`training.trackers`).
         disk: what all arms together may fill (`training.disk.DiskBudget`); None: as much as there is.
+        shard: split weights and optimizer over the processes of a launcher.
     """
 
     starts: Mapping[str, Path]
@@ -51,6 +52,7 @@ class ComparisonPlan:
     strategy: Any = "full"
     trackers: tuple[Any, ...] = ()
     disk: Any = None
+    shard: bool = False
     listen: int = 0
 
 

@@ -72,7 +72,6 @@ class PartJob:
         threads: processor threads; part of the job because sums depend on it.
         listener: who hears checkpoints; None: the last one is kept.
         rehearsal: prepared corpus that updates of `replay` are made from.
-        shard: split weights and optimizer over the processes (LM and flow).
         options: what the run does beside learning.
     """
 
@@ -86,7 +85,6 @@ class PartJob:
     threads: int
     listener: Listener | None = None
     rehearsal: Path | None = None
-    shard: bool = False
     options: RunOptions = field(default_factory=RunOptions)
 
 

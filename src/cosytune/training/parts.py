@@ -51,7 +51,7 @@ def train_part(job: PartJob, watch: Watch | None = None) -> PartResult:
     task = _task(job, model, corpus, train_side, validation_side, device)
     task.start = str(job.model)
     # The other parts have heads, adversaries or statistics of whole batches, and fit on any device.
-    shard = job.shard and can_be_cut(job.part)
+    shard = job.options.shard and can_be_cut(job.part)
     return train(task, job.settings, run, watch, job.listener, shard)
 
 

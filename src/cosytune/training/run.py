@@ -38,10 +38,12 @@ class RunOptions:
     Attributes:
         trackers: where curves are drawn beside `metrics.jsonl`.
         disk: what may be filled; None: only what the disk has is looked at.
+        shard: split weights and optimizer of LM and flow over the processes of a launcher.
     """
 
     trackers: tuple[TrackerName, ...] = ()
     disk: DiskBudget | None = None
+    shard: bool = False
 
 
 def moving_state(modules: nn.Module) -> dict[str, Tensor]:

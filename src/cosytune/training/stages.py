@@ -68,7 +68,6 @@ class StagePlan:
         rehearsal_languages: in which it does; none: those its vocabulary was made for.
         force: allow rates and budgets that nothing measured supports, and go on after a preflight that failed.
         preflight: try everything for a minute before training (see `training.preflight`); for starts that speak.
-        shard: split the weights of LM and flow over the processes of a launcher.
         options: what the runs do beside learning; a killed run may go on with others.
     """
 
@@ -87,7 +86,6 @@ class StagePlan:
     listener: Listener | None = None
     rehearsal: Path | None = None
     rehearsal_languages: tuple[str, ...] = ()
-    shard: bool = False
     options: RunOptions = field(default_factory=RunOptions)
 
     @property
@@ -171,7 +169,7 @@ def resolve_settings(plan: StagePlan, start: Model, corpus: Corpus, reporter: Re
         InputError: no parts, parts that this stage does not train, settings that do not fit or are far outside their
             known range.
     """
-    if plan.shard and not joined():
+    if plan.options.shard and not joined():
         raise InputError(
             "--shard splits the weights over several processes, and this one is alone; start it with a launcher "
             "(torchrun --nproc-per-node 2 --no-python -- cosytune ...), or leave --shard out"
@@ -320,7 +318,6 @@ def _jobs(
             threads,
             plan.listener,
             rehearsal.path if rehearsal is not None and settings[part].replay else None,
-            plan.shard,
             plan.options,
         )
         for part in parts

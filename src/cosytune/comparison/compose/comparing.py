@@ -135,7 +135,7 @@ def _tune(
         label=f"{name} seed {seed}",
         strategy=plan.strategy,
         listener=_listener(plan, plan.starts[name]),
-        options=RunOptions(plan.trackers, plan.disk),
+        options=RunOptions(plan.trackers, plan.disk, plan.shard),
     )
     return Arm(name, seed, str(output), run_stage(stage, reporter))
 
