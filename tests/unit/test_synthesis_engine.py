@@ -21,6 +21,8 @@ from tests.unit.model_examples import tiny_model, tone
 
 RATE = 16_000
 FAST = SolverConfig(steps=1)
+CLOSE = 5e-6
+"""Rows differ by rounding, 1e-7; another row's phases or noise move this model's waves by 4e-5 and more."""
 MODEL = tiny_model("ada", "bob")
 TEXTS = ("hello", "you", "how are you this morning", "there. " * 12)
 
@@ -49,7 +51,7 @@ def test_a_request_does_not_depend_on_its_neighbours(together: list[Request], ro
     for number, request in enumerate(together):
         expected = alone.speak(request)
         assert [piece.tokens for piece in found[number].pieces] == [piece.tokens for piece in expected.pieces]
-        np.testing.assert_allclose(found[number].wave, expected.wave, atol=1e-4)
+        np.testing.assert_allclose(found[number].wave, expected.wave, atol=CLOSE)
 
 
 def test_all_modes_go_together() -> None:
@@ -67,7 +69,7 @@ def test_all_modes_go_together() -> None:
         "voice", "zero-shot", "cross-lingual", "instruct", "conversion",
     ]  # fmt: skip
     for number, request in enumerate(mixed):
-        np.testing.assert_allclose(found[number].wave, synthesiser.speak(request).wave, atol=1e-4)
+        np.testing.assert_allclose(found[number].wave, synthesiser.speak(request).wave, atol=CLOSE)
 
 
 def test_a_bad_request_does_not_stop_the_others() -> None:
