@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from cosytune.errors import TrainingError
+from cosytune.training import run as run_module
 from cosytune.training.results import MetricPoint, PartResult, StageResult, read_metrics, read_record
 from cosytune.training.run import PartRun
 
@@ -68,6 +71,35 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(run: PartRun, damage:
     state = run.load()
     assert state is not None and state["step"] == 20
     assert steps(run) == [5, 10, 15, 20]
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("writes", [0, 1, 2])
+def test_a_checkpoint_that_is_replaced_is_whole_at_any_moment(
+    run: PartRun, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    """After a return to it, under a budget that leaves it the only one, killed after so many files were written."""
+    checkpoint(run.folder, 20).unlink()
+    left = iter([True] * writes + [False])
+
+    def killed(real: Callable[..., None]) -> Callable[..., None]:
+        def write(*arguments: Any) -> None:
+            if not next(left):
+                raise KilledError
+            real(*arguments)
+
+        return write
+
+    monkeypatch.setattr(run_module, "write_bytes", killed(run_module.write_bytes))
+    monkeypatch.setattr(run_module, "write_text", killed(run_module.write_text))
+    with pytest.raises(KilledError):
+        run.save(30, {"step": 30, "weight": torch.full((3,), -1.0)})
+    state = PartRun(run.folder, SETTINGS).load()
+    assert state is not None
+    assert float(state["weight"][0]) == (-1.0 if writes == 2 else 30.0)
 
 
 def test_without_a_whole_checkpoint_the_run_begins_again(run: PartRun) -> None:

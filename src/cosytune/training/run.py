@@ -153,9 +153,13 @@ class PartRun:
         length = self.metrics_path.stat().st_size if self.metrics_path.exists() else 0
         data = _as_bytes({**state, "metrics_bytes": length, "ranked": self._ranked})
         path = self._checkpoint(step)
+        digest, checksum = hashlib.sha256(data).hexdigest(), path.with_suffix(".sha256")
         with self._room(f"the checkpoint of update {step}", data):
+            if path.exists() and checksum.exists():
+                # After a return to it. It may be the only one, and must be whole before and after it is replaced.
+                write_text(checksum, f"{checksum.read_text(encoding='utf-8')}\n{digest}")
             write_bytes(path, data)
-            write_text(path.with_suffix(".sha256"), hashlib.sha256(data).hexdigest())
+            write_text(checksum, digest)
         self._ranked_on_disk = self._ranked
         self._drop(_steps(self.folder / "checkpoints")[:-KEEP_CHECKPOINTS])
 
@@ -247,11 +251,11 @@ class PartRun:
         return self.folder / "checkpoints" / f"step-{step:08d}.pt"
 
     def _newest_whole(self) -> int | None:
-        """The newest checkpoint whose checksum agrees."""
+        """The newest checkpoint whose checksum agrees, or one of two while it is being replaced."""
         for step in reversed(_steps(self.folder / "checkpoints")):
             path = self._checkpoint(step)
             checksum = path.with_suffix(".sha256")
-            if checksum.exists() and checksum.read_text(encoding="utf-8") == hash_file(path):
+            if checksum.exists() and hash_file(path) in checksum.read_text(encoding="utf-8").split():
                 return step
         return None
 
