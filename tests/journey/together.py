@@ -139,6 +139,7 @@ def main() -> None:
     found["statistics"] = statistics()
     if processes.leads():
         (folder / "found.json").write_text(json.dumps(found))
+    processes.leave()
 
 
 if __name__ == "__main__":

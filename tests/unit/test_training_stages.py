@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from cosytune.data.corpus import Corpus
+from cosytune.data.features import FeatureStore
 from cosytune.data.prepare import prepare_corpus
 from cosytune.data.synthesised import make_voices, synthesise_corpus
 from cosytune.errors import CosytuneError, DataError, InputError, ModelError, TrainingError
 from cosytune.files import hash_json, lock
-from cosytune.models.folder import TokenizerFile, read_model, write_model
+from cosytune.models.folder import Model, TokenizerFile, read_front_ends, read_model, write_model
 from cosytune.models.model import hash_part
 from cosytune.models.sizes import SIZES
 from cosytune.text.tokenizers import SmallTokenizer, load_tokenizer
@@ -126,6 +127,22 @@ def test_the_record_of_a_stage(family: dict[str, StagePlan], toy_model: Path, to
 def test_lm_and_flow_learn_from_the_trained_front_ends(family: dict[str, StagePlan]) -> None:
     base, trained_on = read_model(family["base"].output), read_model(family["base"].run_folder / "front-ends")
     assert trained_on.extractor_hash() == base.extractor_hash()
+
+
+def test_workers_find_the_front_ends_that_were_just_trained(
+    toy_model: Path, toy_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Features of a long corpus are made by processes that read the model's folder."""
+    real, agreed = stages_module.corpus_features, list[bool]()
+
+    def features(corpus: Corpus, model: Model, reporter: Quiet) -> FeatureStore:
+        assert model.path is not None
+        agreed.append(read_front_ends(model.path).extractor_hash() == model.extractor_hash())
+        return real(corpus, model, reporter)
+
+    monkeypatch.setattr(stages_module, "corpus_features", features)
+    run_stage(plan_of("pretrain", toy_model, toy_corpus, tmp_path / "base", ("speaker_encoder", "flow")), Quiet())
+    assert agreed == [True]
 
 
 def test_a_finished_stage_is_read_and_not_trained_again(

@@ -193,11 +193,13 @@ def following() -> Iterator[bool]:
     if not processes.leads():
         while (job := processes.share(None)) is not None:
             run_job(job)
+        processes.leave()
         yield False
         return
     yield True
     # Not after an error: the launcher ends the others when this process fails.
     processes.share(None)
+    processes.leave()
 
 
 def _run_in_child(job: PartJob) -> PartResult:

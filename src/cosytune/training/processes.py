@@ -31,6 +31,7 @@ __all__ = [
     "joined",
     "largest_of",
     "leads",
+    "leave",
     "local_size",
     "rank",
     "share",
@@ -67,6 +68,15 @@ def join() -> None:
     # accelerate sets the number of threads where nobody did; jobs set their own (`jobs.threads_for`).
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     _groups.append(PartialState(cpu=not gpu, **wanted.to_kwargs()))
+
+
+def leave() -> None:
+    """Wait for all, then leave the group, so that nobody ends while another still listens to it."""
+    if joined():
+        wait()
+        dist.destroy_process_group()
+        _groups[0]._reset_state()
+        _groups.clear()
 
 
 def joined() -> bool:

@@ -237,6 +237,8 @@ def _run(
         if number:
             folder = plan.run_folder / "front-ends"
             write_model(model, folder)
+            # Workers read the front ends from the model's folder: those that were just trained, not the start's.
+            model = replace(model, path=folder)
         if plan.listener is not None or any(part in _NEED_FEATURES for part in parts):
             corpus_features(corpus, model, reporter)
             if rehearsal is not None:
