@@ -191,7 +191,7 @@ def test_what_is_only_unwise_can_be_forced_and_the_flow_needs_no_text() -> None:
         ("voice", {"transcribed": 0.5}, "50% of the audio has no transcript"),
         ("voice", {"languages": ("en", "de")}, "the clips are in en and de"),
         ("language", {"minutes": 6000.0}, "a new language pushes out the old ones"),
-        ("style", {"instructed": 0.5}, "50% of the clips have instructions, which training does not read"),
+        ("style", {"instructed": 0.5}, "50% of the clips have instructions: the LM learns to follow these"),
         ("voice", {"test_clips": 0}, "no clip is held out for a test"),
     ],
 )

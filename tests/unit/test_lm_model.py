@@ -26,20 +26,25 @@ def batch(text_lengths: list[int], speech_lengths: list[int], seed: int = 0) -> 
     return text, torch.tensor(text_lengths), speech, torch.tensor(speech_lengths, dtype=torch.int32), speaker
 
 
-lengths = st.lists(st.tuples(st.integers(1, 7), st.integers(0, 9)), min_size=1, max_size=4)
+lengths = st.lists(st.tuples(st.integers(1, 7), st.integers(0, 9), st.booleans()), min_size=1, max_size=4)
+"""Text and speech tokens of each row, and whether its text begins with an instruction."""
 
 
 @settings(max_examples=25, deadline=None)
 @given(sizes=lengths, with_speaker=st.booleans())
 @torch.no_grad()
-def test_a_batch_equals_its_rows(sizes: list[tuple[int, int]], with_speaker: bool) -> None:
-    texts, speeches = [s[0] for s in sizes], [s[1] for s in sizes]
+def test_a_batch_equals_its_rows(sizes: list[tuple[int, int, bool]], with_speaker: bool) -> None:
+    texts, speeches, instructed = ([s[place] for s in sizes] for place in range(3))
     text, text_lengths, speech, speech_lengths, speaker = batch(texts, speeches)
-    together = LMODEL(text, text_lengths, speech, speech_lengths, speaker if with_speaker else None)
-    head = 2 if with_speaker else 1
-    assert together.logits.shape[:2] == (len(sizes), max(head + n + 1 + m for n, m in sizes))
-    for row, (n, m) in enumerate(sizes):
-        vector = speaker[row : row + 1] if with_speaker else None
+    vectors = speaker if with_speaker else None
+    together = LMODEL(text, text_lengths, speech, speech_lengths, vectors, torch.tensor(instructed))
+    heads = [2 if with_speaker and not told else 1 for told in instructed]
+    assert together.logits.shape[:2] == (
+        len(sizes),
+        max(h + n + 1 + m for h, (n, m, _) in zip(heads, sizes, strict=True)),
+    )
+    for row, (head, (n, m, _)) in enumerate(zip(heads, sizes, strict=True)):
+        vector = speaker[row : row + 1] if head == 2 else None
         alone = LMODEL(
             text[row : row + 1, :n],
             text_lengths[row : row + 1],

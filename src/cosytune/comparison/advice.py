@@ -50,8 +50,8 @@ _WHY: Mapping[str, str] = {
     "base": "base: the widest training and the least to unlearn, which is what the maintainers advise",
     "sft": "SFT: it speaks from speaker-level vectors already, as a tuned voice will; its own voices may fade",
     "fine-tuned": "fine-tuned already: people report poor results from tuning on top of another task",
-    "instruct": "Instruct: it was trained without speaker vectors, and training here gives them; expect it to follow "
-    "instructions less",
+    "instruct": "Instruct: it was trained without speaker vectors, and training here gives them to clips without an "
+    "instruction; expect it to follow instructions less",
     "unknown": "nobody knows what it was trained on, so it is moved carefully",
 }
 
@@ -319,8 +319,9 @@ def cautions(goal: Goal, data: DataFacts, keep: Sequence[Keep], strategy: str, r
         )
     if data.instructed:
         found.append(
-            f"{data.instructed:.0%} of the clips have instructions, which training does not read: a style is learned "
-            "as the way the recordings are spoken"
+            f"{data.instructed:.0%} of the clips have instructions: the LM learns to follow these, and is not told who "
+            "speaks where there is one, as the released Instruct model was not; without them a style is learned as the "
+            "way the recordings are spoken"
         )
     if keep and strategy == "full" and not replay:
         found.append(f"{' and '.join(keep)} are to be kept: take strategy conservative or lora, or --replay 0.2")

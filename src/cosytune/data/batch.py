@@ -35,6 +35,8 @@ class Batch:
         mel_lengths: int64 [B], mel frames of each utterance.
         speaker_vectors: float32 [B, E], not normalised: the speaker's mean direction over the train side, or the
             utterance's own vector (see `collate`).
+        instructed: bool [B], utterances whose text begins with an instruction; None: none does. An LM has no speaker
+            position for them.
     """
 
     ids: tuple[str, ...]
@@ -45,6 +47,7 @@ class Batch:
     mel: Tensor | None = None
     mel_lengths: Tensor | None = None
     speaker_vectors: Tensor | None = None
+    instructed: Tensor | None = None
 
 
 def move(batch: Batch, device: torch.device | str) -> Batch:

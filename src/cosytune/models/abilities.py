@@ -82,14 +82,16 @@ def _named_voices(model: Model, kind: Kind, mute: str) -> Ability:
 
 
 def _instructions(model: Model, identity: Identity, mute: str) -> Ability:
-    """Released Instruct models were trained on instructions, and no stage of cosytune is; a guess decides nothing."""
+    """Released Instruct models and what was tuned on clips with instructions follow them; a guess decides nothing."""
     what = "following instructions"
     if mute:
         return Ability(what, False, _why(mute))
+    if any(entry.get("instructions") for entry in model.lineage):
+        return Ability(what, True, "its record says that its LM learned from clips with instructions")
     if identity.confidence == "proven":
         instruct = identity.kind == "instruct"
         return Ability(what, instruct, f"it is {'an' if instruct else 'no'} Instruct model")
     begun_here = identity.kind == "untrained" or (model.lineage and model.lineage[0].get("stage") == "pretrain")
     if identity.confidence == "recorded" and begun_here:
-        return Ability(what, False, "no stage on its record trains it on instructions, only Instruct models are")
-    return Ability(what, None, "only Instruct models are trained to, and whether it comes from one is not known")
+        return Ability(what, False, "no stage on its record had clips with instructions")
+    return Ability(what, None, "whether it comes from an Instruct model, which is trained to, is not known")

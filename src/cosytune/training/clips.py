@@ -14,10 +14,11 @@ import numpy as np
 from cosytune.data.clip_index import clips_at
 from cosytune.data.manifest import Utterance
 from cosytune.errors import InputError
+from cosytune.synthesis.requests import END_OF_PROMPT
 from cosytune.text.frontend import prepare_text
 from cosytune.text.language import is_speakable
 
-__all__ = ["Catalogue", "has_words", "spoken_text", "spread"]
+__all__ = ["Catalogue", "has_words", "instruction_of", "spoken_text", "spread"]
 
 TEXTS_REMEMBERED = 1 << 15
 """Transcripts whose spoken form is at hand, some 15 MB: it takes a tenth of a millisecond to make."""
@@ -90,6 +91,15 @@ def spread(items: Sequence[Item], count: int) -> list[Item]:
 def has_words(clip: Utterance) -> bool:
     """Whether a clip has a transcript with anything to pronounce, told without reading numbers and abbreviations."""
     return bool(clip.text) and is_speakable(clip.text or "")
+
+
+def instruction_of(clip: Utterance) -> str:
+    """How a clip is spoken, in words, with the mark at its end that synthesis puts before the text; empty if plain.
+
+    A clip without a transcript has none either: an instruction alone says nothing of what is said.
+    """
+    words = spoken_text(clip.instruct) if clip.instruct and has_words(clip) else ""
+    return words + END_OF_PROMPT if words else ""
 
 
 @lru_cache(maxsize=TEXTS_REMEMBERED)

@@ -17,8 +17,9 @@ from cosytune.data.manifest import Utterance
 from cosytune.models.folder import Model
 from cosytune.models.lm.loss import divergence, lm_loss
 from cosytune.models.lm.model import LM, LMOutput
+from cosytune.synthesis.requests import END_OF_PROMPT
 from cosytune.text.tokenizers import TextTokenizer
-from cosytune.training.clips import Catalogue, has_words, spoken_text, spread
+from cosytune.training.clips import Catalogue, has_words, instruction_of, spoken_text, spread
 from cosytune.training.rehearsal import RehearsedFeatures
 from cosytune.training.settings import LoopSettings, StageName, vector_kind
 from cosytune.training.task import Draws, LossReport, Task
@@ -57,8 +58,10 @@ class LMTask(Task):
         self._train, self._rehearsal = train, rehearsal
         held_out = spread(validation, VALIDATION_CLIPS)
         self._validation = [clip.id for clip in held_out]
-        # What may follow a clip: the same voice, and a transcript exactly if the clip has one.
-        self._clips = Catalogue(train, rehearsal, held_out, kind=lambda clip: (clip.speaker, has_words(clip)))
+        # What may follow a clip: the same voice, a transcript exactly if the clip has one, and the same instruction.
+        self._clips = Catalogue(
+            train, rehearsal, held_out, kind=lambda clip: (clip.speaker, has_words(clip), instruction_of(clip))
+        )
         self._alike = _Alike(self._clips.kinds[: len(train) + len(rehearsal)])
 
     def clips(self) -> Sequence[Utterance]:
@@ -127,24 +130,33 @@ class LMTask(Task):
         return groups
 
     def _item(self, group: Sequence[Utterance]) -> Features:
-        """The clips of a group as one: texts joined by a space, tokens one after the other."""
+        """The clips of a group as one: texts joined by a space after their instruction, tokens one after the other."""
         rows = self._features.read([clip.id for clip in group])
         text = " ".join(spoken_text(clip.text, clip.language) for clip in group).strip()
+        text = instruction_of(group[0]) + text
         speech = np.concatenate([row.speech_tokens for row in rows])
         return replace(rows[0], text=text, speech_tokens=speech, mel=None)
 
+    def _encode(self, text: str) -> list[int]:
+        """Text tokens; an instruction and what it is for are tokenized apart, as synthesis does."""
+        instruction, mark, words = text.rpartition(END_OF_PROMPT)
+        apart = (instruction + mark, words) if mark else (words,)
+        return [token for piece in apart for token in self._tokenizer.encode(piece)]
+
     def _batch(self, items: list[Features]) -> Batch:
-        batch = collate(items, self._tokenizer.encode, speaker=vector_kind(self._stage))
+        batch = collate(items, self._encode, speaker=vector_kind(self._stage))
         if not batch.text_tokens.shape[1]:
             # The text encoder cannot run over no position at all; a masked one changes nothing.
             batch = replace(batch, text_tokens=batch.text_tokens.new_zeros(len(items), 1))
+        instructed = torch.tensor([END_OF_PROMPT in (item.text or "") for item in items])
+        if instructed.any():
+            batch = replace(batch, instructed=instructed)
         return move(batch, self._device)
 
 
 def _predict(network: LM, batch: Batch) -> LMOutput:
-    return network(
-        batch.text_tokens, batch.text_lengths, batch.speech_tokens, batch.speech_lengths, batch.speaker_vectors
-    )
+    text, speech = (batch.text_tokens, batch.text_lengths), (batch.speech_tokens, batch.speech_lengths)
+    return network(*text, *speech, batch.speaker_vectors, batch.instructed)
 
 
 class _Alike:

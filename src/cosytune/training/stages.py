@@ -357,6 +357,7 @@ def _described(model: Model, plan: StagePlan, corpus: Corpus, result: StageResul
         "strategy": plan.strategy or default_strategy(plan.stage),
         "settings_hash": hash_json([part.settings for part in result.parts]),
         "parts": [part.part for part in result.parts],
+        "instructions": "lm" in plan.parts and any(clip.instruct for clip in corpus.stream("train")),
         "seed": plan.seed,
         "cosytune": __version__,
         "result_hash": described.hash(),

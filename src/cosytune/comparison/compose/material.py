@@ -93,8 +93,10 @@ def recorded(clip: Utterance) -> tuple[np.ndarray, int]:
 
 
 def request_of(clip: Utterance, seed: int) -> Request:
-    """Its sentence, by its speaker as a named voice."""
-    return Request(clip.text or "", clip.speaker, language=clip.language, seed=seed, name=clip.id)
+    """Its sentence, by its speaker as a named voice, in the manner it was recorded in."""
+    return Request(
+        clip.text or "", clip.speaker, instruct=clip.instruct, language=clip.language, seed=seed, name=clip.id
+    )
 
 
 def said(speak: Callable[[], np.ndarray]) -> tuple[np.ndarray | None, str | None]:

@@ -69,6 +69,7 @@ class LM(nn.Module):
         speech: Tensor,
         speech_lengths: Tensor,
         speaker: Tensor | None,
+        instructed: Tensor | None = None,
     ) -> LMOutput:
         """Predict each next speech token from the true ones before it.
 
@@ -78,13 +79,18 @@ class LM(nn.Module):
             speech: int64 [B, T], right-padded with anything.
             speech_lengths: [B].
             speaker: [B, E] of any length, or None: then the position does not exist.
+            instructed: bool [B], rows whose text begins with an instruction: the position does not exist in these (the
+                released instruct model was trained so; specification, 4.7).
         """
         text_mask = length_mask(text_lengths, text.shape[1])
         speech_mask = length_mask(speech_lengths, speech.shape[1])
         encoded = self.encode_text(text.masked_fill(~text_mask, 0), text_mask)
         head = self._head(encoded, speaker)
         spoken = self.embed_speech(speech.masked_fill(~speech_mask, 0))
-        packing = _packing(head.shape[1], text.shape[1], text_lengths, speech_lengths)
+        heads = torch.full_like(text_lengths, head.shape[1])
+        if speaker is not None and instructed is not None:
+            heads = heads - instructed.to(heads.dtype)
+        packing = _packing(heads, head.shape[1], text.shape[1], text_lengths, speech_lengths)
         parts = torch.cat((head, encoded, self._mark(TASK, encoded), spoken.to(encoded.dtype)), dim=1)
         index = packing.source.clamp(max=parts.shape[1] - 1).unsqueeze(-1).expand(-1, -1, parts.shape[-1])
         packed = parts.gather(1, index).masked_fill(~packing.mask.unsqueeze(-1), PADDING)
@@ -140,10 +146,14 @@ class _Packing(NamedTuple):
     step: Tensor
 
 
-def _packing(head: int, text_size: int, text_lengths: Tensor, speech_lengths: Tensor) -> _Packing:
-    """Close the gap that padded text leaves: everything behind a row's text moves to the left."""
-    totals = head + text_lengths + 1 + speech_lengths
+def _packing(heads: Tensor, head_size: int, text_size: int, text_lengths: Tensor, speech_lengths: Tensor) -> _Packing:
+    """Close the gaps that an absent speaker and padded text leave: everything behind them moves to the left.
+
+    `heads` [B] is 2 where the start mark is followed by the speaker, and 1 where it is not.
+    """
+    totals = heads + text_lengths + 1 + speech_lengths
     positions = torch.arange(int(totals.max()), device=totals.device).unsqueeze(0)
-    step = positions - (head + text_lengths).unsqueeze(1)
-    source = positions + (step >= 0) * (text_size - text_lengths).unsqueeze(1)
+    step = positions - (heads + text_lengths).unsqueeze(1)
+    source = positions + (positions > 0) * (head_size - heads).unsqueeze(1)
+    source = source + (step >= 0) * (text_size - text_lengths).unsqueeze(1)
     return _Packing(source.long(), positions < totals.unsqueeze(1), step.long())
