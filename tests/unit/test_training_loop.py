@@ -16,8 +16,10 @@ from cosytune.data.manifest import Utterance
 from cosytune.data.sampler import endless
 from cosytune.errors import TrainingError
 from cosytune.training.average import WeightAverage
+from cosytune.training.gradients import Gradients
 from cosytune.training.loop import train
 from cosytune.training.means import Sums, add_update, mean_values
+from cosytune.training.pace import Pace
 from cosytune.training.pieces import is_out_of_memory
 from cosytune.training.results import PartResult, read_metrics
 from cosytune.training.run import PartRun
@@ -441,3 +443,18 @@ def test_the_order_of_data_is_frozen() -> None:
     assert [" ".join(clip[1:] for clip in ids) for ids in islice(order, 12)] == FROZEN
     later = endless(CLIPS, seconds=4, seed=11, start_step=9)
     assert [" ".join(clip[1:] for clip in ids) for ids in islice(later, 3)] == FROZEN[9:]
+
+
+def test_a_split_network_that_does_not_fit_says_what_to_do() -> None:
+    """The other processes wait in the middle of a pass, so that nobody can try again in pieces."""
+
+    class Full(Line):
+        def loss(self, batch: Any, draws: Draws) -> LossReport:
+            raise torch.OutOfMemoryError("none left")
+
+    task = Full()
+    gradients = Gradients(task, settings(), list(task.network.parameters()), Pace(), shard=True)
+    with pytest.raises(
+        TrainingError, match=r"with --shard it is not cut by itself; go on with more"
+    ):
+        gradients.of(["c1", "c2"], 0)
