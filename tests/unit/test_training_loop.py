@@ -454,7 +454,5 @@ def test_a_split_network_that_does_not_fit_says_what_to_do() -> None:
 
     task = Full()
     gradients = Gradients(task, settings(), list(task.network.parameters()), Pace(), shard=True)
-    with pytest.raises(
-        TrainingError, match=r"with --shard it is not cut by itself; go on with more"
-    ):
+    with pytest.raises(TrainingError, match=r"with --shard it is not cut by itself; go on with more"):
         gradients.of(["c1", "c2"], 0)
