@@ -86,7 +86,9 @@ def make_ctc(folder: Path) -> Path:
 def test_clips_without_text_are_transcribed(tmp_path: Path, make: Callable[[Path], Path]) -> None:
     model = make(tmp_path / "model")
     talk(tmp_path / "in" / "talk.wav", [8.0, 9.0, 8.0, 9.0])
-    corpus = prepare_corpus(tmp_path / "in", tmp_path / "corpus", transcribe=str(model), language="en", detector="energy")
+    corpus = prepare_corpus(
+        tmp_path / "in", tmp_path / "corpus", transcribe=str(model), language="en", detector="energy"
+    )
     clips = corpus.utterances()
     assert len(clips) > 1
     assert {clip.transcribed_by for clip in clips} == {"transformers:model"}

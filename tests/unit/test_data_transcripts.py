@@ -90,7 +90,9 @@ def test_faster_whisper_is_asked_for_local_files_only(tmp_path: Path, monkeypatc
     assert recogniser.transcribe(np.ones(800, np.float32)) == "Two parts."
     assert asked["local_files_only"] is True and asked["path"] == str(tmp_path)
     assert asked["language"] == "zh" and asked["temperature"] == 0.0
-    with pytest.raises(InputError, match="does not know the language 'tlh', only en, zh: give another --language, or a"):
+    with pytest.raises(
+        InputError, match="does not know the language 'tlh', only en, zh: give another --language, or a"
+    ):
         open_recogniser(str(tmp_path), "tlh").transcribe(np.ones(800, np.float32))
 
 

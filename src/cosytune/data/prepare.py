@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -15,10 +16,11 @@ from typing import Any
 from cosytune.audio.pauses import Detector
 from cosytune.data.corpus import MARKER, Contents, Corpus, read_json, read_sides, write_corpus
 from cosytune.data.cutting import CutSettings
-from cosytune.data.doctor_results import ClipCheck, read_clips
+from cosytune.data.doctor_results import read_clips
 from cosytune.data.engine import EngineName, open_engine
 from cosytune.data.examining import Examined, Examiner
 from cosytune.data.importers import open_source, source_files
+from cosytune.data.importers.disk_index import DiskIndex
 from cosytune.data.importers.source import Entry, dropped
 from cosytune.data.languages import LanguageVote
 from cosytune.data.manifest import Utterance, read_manifest
@@ -150,7 +152,7 @@ def prepare_corpus(
         if (corpus / MARKER).is_file() and all(earlier.get(name) == value for name, value in listing.items()):
             return Corpus(corpus)
         with closing(WorkingIndex(corpus / INDEX)) as index:
-            entries = _decided(source.entries, {} if wanted.check is None else _decisions(wanted.check))
+            entries = _decided(source.entries, DiskIndex() if wanted.check is None else _decisions(wanted.check))
             with open_engine(engine, workers, address=address) as at_work:
                 for done, found in enumerate(_examined(entries, examiner, index, at_work.map), start=1):
                     index.add(found)
@@ -257,26 +259,30 @@ def _with_change(found: Examined, change: str) -> Examined:
     return replace(found, changes=changes)
 
 
-def _decisions(path: Path) -> dict[str, ClipCheck]:
-    """What the doctor would drop or trim, by id."""
-    return {clip.id: clip for clip in read_clips(path) if clip.decision != "kept"}
+def _decisions(path: Path) -> DiskIndex:
+    """What the doctor would drop or trim, by id, as JSON on disk."""
+    changed = (clip for clip in read_clips(path) if clip.decision != "kept")
+    return DiskIndex((clip.id, json.dumps([clip.decision, clip.reason, clip.start, clip.end])) for clip in changed)
 
 
-def _decided(entries: Iterator[Entry], decisions: Mapping[str, ClipCheck]) -> Iterator[tuple[Entry, str]]:
+def _decided(entries: Iterator[Entry], decisions: DiskIndex) -> Iterator[tuple[Entry, str]]:
     """Entries after the doctor's decisions, each with what he changed."""
     for entry in entries:
-        decision = decisions.get(entry.id)
-        if decision is None or isinstance(entry, LedgerLine):
+        known = decisions.take(entry.id) if isinstance(entry, Utterance) else None
+        if known is None or isinstance(entry, LedgerLine):
             yield entry, ""
-        elif decision.decision == "dropped":
-            yield dropped(entry.id, entry.audio, decision.reason), ""
-        elif decision.start is None and decision.end is None:
+            continue
+        decision, reason, start, end = json.loads(known)
+        if decision == "dropped":
+            yield dropped(entry.id, entry.audio, reason), ""
+        elif start is None and end is None:
             # What prepare does anyway, such as cutting.
             yield entry, ""
         else:
-            start = entry.start if decision.start is None else decision.start
-            end = entry.end if decision.end is None else decision.end
-            yield replace(entry, start=start, end=end), decision.reason
+            changed = replace(
+                entry, start=entry.start if start is None else start, end=entry.end if end is None else end
+            )
+            yield changed, reason
 
 
 def _give_languages(index: WorkingIndex, language: str | None) -> tuple[str, ...]:

@@ -1,0 +1,45 @@
+"""Files of a folder that may hold recordings and that nobody reads: each is said, none is passed over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from cosytune.data.importers.parquet import is_parquet
+from cosytune.data.importers.source import Entry, dropped, walk
+
+__all__ = ["unread_files"]
+
+_ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
+_SOUND = (
+    *(".caf", ".aifc", ".voc", ".wv", ".ape", ".tta", ".mp2", ".mpc", ".spx", ".ra", ".rm", ".dsf", ".m4r", ".ark"),
+    *(".mka", ".mkv", ".avi", ".wmv", ".mpg", ".mpeg", ".flv", ".m4v"),
+)
+"""Recordings and films in formats that `audio.files` is not given."""
+
+
+def unread_files(folder: Path, read: str, *, tables: bool) -> Iterator[Entry]:
+    """A dropped line for each archive, foreign recording and, unless they were read, Parquet table below a folder.
+
+    Args:
+        folder: that was read.
+        read: what was read of it, in words.
+        tables: whether its Parquet tables were.
+    """
+    for path in walk(folder):
+        reason = _reason(path, read, tables)
+        if reason:
+            yield dropped(path.relative_to(folder).as_posix(), path, f"not read: {reason}")
+
+
+def _reason(path: Path, read: str, tables: bool) -> str:
+    name = path.name.lower()
+    if is_parquet(path):
+        if tables:
+            return ""
+        return f"a Parquet table beside {read}; to read it instead, give it a folder of its own, or name it itself"
+    if name.endswith(_ARCHIVES):
+        return "an archive; unpack it here if there are recordings in it"
+    if name.endswith(_SOUND):
+        return f"{path.suffix} files are not decoded; convert it to wav or flac"
+    return ""
