@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shlex
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -197,6 +198,7 @@ def test_errors_are_one_sentence_and_a_status(
         (TrainingError("no loss"), 5, "no loss"),
         (MissingPackageError("no package"), 6, "no package"),
         (PermissionError(13, "Permission denied", "x"), 1, "check the path, the permissions"),
+        (sqlite3.OperationalError("database or disk is full"), 1, "is full; check the path, the permissions and the"),
         (KeyboardInterrupt(), 130, "stopped by the user"),
     ],
 )

@@ -228,6 +228,15 @@ def test_what_decides_an_outcome_is_in_its_key(folder: Path) -> None:
     assert plain.key(replace(clip, audio="/nowhere.wav")) is None
 
 
+def test_a_torn_index_is_begun_anew(folder: Path, tmp_path: Path) -> None:
+    before = files_of(prepare_corpus(folder, tmp_path / "corpus"))
+    for path in (tmp_path / "corpus").glob(".working.sqlite*"):
+        path.unlink()
+    (tmp_path / "corpus" / ".working.sqlite").write_bytes(b"no database" * 400)
+    (tmp_path / "corpus" / "corpus.json").unlink()
+    assert files_of(prepare_corpus(folder, tmp_path / "corpus")) == before
+
+
 def test_the_index_keeps_the_first_of_two_clips_with_one_id(tmp_path: Path) -> None:
     index = WorkingIndex(tmp_path / "index")
     for audio in ("/x/1.wav", "/x/2.wav"):

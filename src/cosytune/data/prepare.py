@@ -300,15 +300,20 @@ def _give_languages(index: WorkingIndex, language: str | None) -> tuple[str, ...
     if not counts:
         return ()
     untold = counts.pop("", 0)
-    common = counts.most_common(1)[0][0] if counts else "en"
+    if not counts:
+        common = "en"
+        note = f"the language was not given and nothing tells it: {common} was taken; correct it with --language"
+    else:
+        common = counts.most_common(1)[0][0]
+        counts[common] += untold
+        named = ", ".join(f"{code} for {count}" for code, count in sorted(counts.items()))
+        note = f"the language was not given and guessed from the texts: {named} clips; correct it with --language"
     index.replace(
         (number, replace(clip, language=vote.guess(clip) or common))
         for number, clip in index.clips()
         if not clip.language
     )
-    counts[common] += untold
-    named = ", ".join(f"{code} for {count}" for code, count in sorted(counts.items()))
-    return (f"the language was not given and guessed from the texts: {named} clips; correct it with --language",)
+    return (note,)
 
 
 def _draw_sides(index: WorkingIndex, corpus: Path, settings: SplitSettings) -> tuple[dict[str, Any], tuple[str, ...]]:

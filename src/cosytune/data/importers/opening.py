@@ -20,7 +20,7 @@ from cosytune.data.importers.plain import read_plain, read_recording
 from cosytune.data.importers.source import Entry, Source, dropped, is_recording, printable, walk
 from cosytune.data.importers.tables import TABLE_SUFFIXES, read_table, table_columns
 from cosytune.data.importers.texts import first_line
-from cosytune.data.importers.unread import unread_files
+from cosytune.data.importers.unread import unread_files, unread_tables
 from cosytune.data.manifest import read_manifest
 from cosytune.errors import DataError
 
@@ -204,7 +204,8 @@ def _open_recordings(folder: Path, speaker: str, media: Path | None) -> Source:
         entries = read_parquet(find_shards(folder), speaker, media)
         return Source("parquet", _accounted(entries, folder, "the Parquet tables", tables=True))
     if found:
-        return Source("plain", chain(read_plain(folder), unread_files(folder, "the recordings", tables=False)))
+        unread = chain(unread_files(folder, "the recordings", tables=False), unread_tables(folder))
+        return Source("plain", chain(read_plain(folder), unread))
     for path in _visible(folder):
         if path.suffix.lower() in TABLE_SUFFIXES:
             return Source("table", read_table(path, speaker))
