@@ -147,6 +147,7 @@ def test_advisers_are_asked(folder: Path) -> None:
     result = check_recordings(folder, advisers=Advisers(recogniser=english), workers=1, limit=5)
     assert result.clips[0].heard == TEXTS[0]
     assert result.left_out == 13
+    assert "too little" not in {finding.kind for finding in result.corpus}, "a part does not tell how much there is"
 
 
 def test_one_id_twice_and_a_part_of_a_recording(tmp_path: Path) -> None:

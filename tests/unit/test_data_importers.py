@@ -130,7 +130,7 @@ def test_ljspeech(tmp_path: Path) -> None:
     assert reasons["ghost"].startswith("listed recording missing: there is no wavs/ghost with .wav")
     assert reasons["lonely"] == "not id|text: line 5 of metadata.csv has one column"
     assert reasons["a"].startswith("duplicate id: ")
-    assert reasons["unlisted"] == "not listed in metadata.csv"
+    assert reasons["wavs/unlisted"] == "not listed in metadata.csv"
     assert imported.ledger.seen == 7
 
 

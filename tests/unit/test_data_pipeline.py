@@ -13,6 +13,7 @@ import pytest
 from cosytune.audio.files import write_wave
 from cosytune.data import examining as examining_module
 from cosytune.data.corpus import Corpus
+from cosytune.data.doctor import check_recordings
 from cosytune.data.examining import Examined, Examiner
 from cosytune.data.manifest import Utterance
 from cosytune.data.prepare import prepare_corpus
@@ -144,6 +145,19 @@ def test_the_doctor_s_decisions_are_carried_out(folder: Path, tmp_path: Path) ->
     again = check_file(folder, path, **{"02": decisions["02"]})
     assert len(prepare_corpus(folder, corpus.path, check=again).utterances()) == 11
     assert prepare_corpus(folder, corpus.path, check=again).ledger.fixed == 0, "an edited check makes another corpus"
+
+
+def test_of_clips_with_one_id_the_doctor_drops_the_later_ones_only(folder: Path, tmp_path: Path) -> None:
+    lines = "".join(f"a,{name}.wav,{name} is said here\n" for name in ("00", "01"))
+    (folder / "list.csv").write_text("id,file,text\n" + lines)
+    result = check_recordings(folder / "list.csv", workers=1)
+    assert [clip.id for clip in result.clips] == ["a", "a"] and "duplicate id" in result.clips[1].reason
+    # What the doctor says of noise is not asked here.
+    result = replace(result, clips=(replace(result.clips[0], decision="kept", findings=()), result.clips[1]))
+    result.write(tmp_path / "check.json")
+    corpus = prepare_corpus(folder / "list.csv", tmp_path / "corpus", check=tmp_path / "check.json")
+    assert [Path(clip.audio).stem for clip in corpus.utterances()] == ["00"]
+    assert corpus.ledger.reasons("dropped") == {"duplicate id": 1}
 
 
 class Parrot:

@@ -260,29 +260,26 @@ def _with_change(found: Examined, change: str) -> Examined:
 
 
 def _decisions(path: Path) -> DiskIndex:
-    """What the doctor would drop or trim, by id, as JSON on disk."""
-    changed = (clip for clip in read_clips(path) if clip.decision != "kept")
-    return DiskIndex((clip.id, json.dumps([clip.decision, clip.reason, clip.start, clip.end])) for clip in changed)
+    """What the doctor decided, by id, as JSON on disk; of several clips with one id the first counts."""
+    clips = read_clips(path)
+    return DiskIndex((clip.id, json.dumps([clip.decision, clip.reason, clip.start, clip.end])) for clip in clips)
 
 
 def _decided(entries: Iterator[Entry], decisions: DiskIndex) -> Iterator[tuple[Entry, str]]:
     """Entries after the doctor's decisions, each with what he changed."""
     for entry in entries:
-        known = decisions.take(entry.id) if isinstance(entry, Utterance) else None
-        if known is None or isinstance(entry, LedgerLine):
+        decision, reason, start, end = json.loads(decisions.take(entry.id) or '["kept", "", null, null]')
+        if decision == "kept" or isinstance(entry, LedgerLine):
             yield entry, ""
-            continue
-        decision, reason, start, end = json.loads(known)
-        if decision == "dropped":
+        elif decision == "dropped":
             yield dropped(entry.id, entry.audio, reason), ""
         elif start is None and end is None:
             # What prepare does anyway, such as cutting.
             yield entry, ""
         else:
-            changed = replace(
-                entry, start=entry.start if start is None else start, end=entry.end if end is None else end
-            )
-            yield changed, reason
+            start = entry.start if start is None else start
+            end = entry.end if end is None else end
+            yield replace(entry, start=start, end=end), reason
 
 
 def _give_languages(index: WorkingIndex, language: str | None) -> tuple[str, ...]:

@@ -89,7 +89,10 @@ def check_recordings(
     items = with_languages(chosen, language)
     heard = _listen(items, advisers, engine, workers, progress)
     result = conclude(items, heard, refused, limits, advisers)
-    return replace(result, folder=str(path), layout=source.layout, left_out=len(utterances) - len(chosen))
+    left_out = len(utterances) - len(chosen)
+    # How much there is in all is not known of a part.
+    said = tuple(finding for finding in result.corpus if not left_out or finding.kind != "too little")
+    return replace(result, folder=str(path), layout=source.layout, corpus=said, left_out=left_out)
 
 
 def conclude(

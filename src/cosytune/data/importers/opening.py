@@ -146,7 +146,7 @@ def _open_tables(folder: Path, speaker: str) -> Source | None:
         line = first_line(metadata)
         if line and "|" not in line:
             read_table(metadata, speaker)  # raises: it says which columns are missing
-        return Source("ljspeech", _accounted(read_ljspeech(folder), folder / "wavs", metadata.name))
+        return Source("ljspeech", _accounted(read_ljspeech(folder), folder, metadata.name))
     files = _visible(folder)
     tables = {path: table_columns(path) for path in files if path.suffix.lower() in TABLE_SUFFIXES}
     if (folder / "clips").is_dir() and folder / "validated.tsv" in tables:

@@ -18,7 +18,7 @@ __all__ = ["unread_files", "unread_tables"]
 
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
 _SOUND = (
-    *(".caf", ".aifc", ".voc", ".wv", ".ape", ".tta", ".mp2", ".mpc", ".spx", ".ra", ".rm", ".dsf", ".m4r", ".ark"),
+    *(".caf", ".aifc", ".voc", ".wv", ".ape", ".tta", ".mp2", ".mpc", ".spx", ".ra", ".rm", ".dsf", ".m4r"),
     *(".mka", ".mkv", ".avi", ".wmv", ".mpg", ".mpeg", ".flv", ".m4v"),
 )
 """Recordings and films in formats that `audio.files` is not given."""
