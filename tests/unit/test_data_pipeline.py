@@ -20,7 +20,7 @@ from cosytune.data.prepare import prepare_corpus
 from cosytune.data.results import LedgerLine
 from cosytune.data.sentences import sentences
 from cosytune.data.working_index import WorkingIndex
-from cosytune.errors import InputError
+from cosytune.errors import DataError, InputError
 
 RATE = 8000
 
@@ -145,6 +145,14 @@ def test_the_doctor_s_decisions_are_carried_out(folder: Path, tmp_path: Path) ->
     again = check_file(folder, path, **{"02": decisions["02"]})
     assert len(prepare_corpus(folder, corpus.path, check=again).utterances()) == 11
     assert prepare_corpus(folder, corpus.path, check=again).ledger.fixed == 0, "an edited check makes another corpus"
+
+
+def test_a_check_or_a_detector_that_is_not_there(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none\.json cannot be read \(No such file.*give the JSON that cosytune"):
+        prepare_corpus(folder, tmp_path / "corpus", check=tmp_path / "none.json")
+    for cut in (True, False):
+        with pytest.raises(InputError, match="there is no detector 'foo'; choose one of auto, silero, energy"):
+            prepare_corpus(folder, tmp_path / "corpus", detector="foo", cut=cut)
 
 
 def test_of_clips_with_one_id_the_doctor_drops_the_later_ones_only(folder: Path, tmp_path: Path) -> None:

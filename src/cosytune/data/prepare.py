@@ -72,6 +72,9 @@ class Preparation:
             without.
         check: JSON of the data doctor whose decisions are carried out; None: none are.
         recipe: name of a Lhotse recipe that reads the folder; None: what the folder is, is recognised.
+
+    Raises:
+        InputError: there is no such detector.
     """
 
     language: str | None = None
@@ -85,6 +88,10 @@ class Preparation:
     transcribe: str | None = None
     check: Path | None = None
     recipe: str | None = None
+
+    def __post_init__(self) -> None:
+        # Also where nothing is to be cut.
+        CutSettings(detector=self.detector)
 
     @property
     def cut_settings(self) -> CutSettings | None:
@@ -101,7 +108,13 @@ class Preparation:
 
     def to_json(self) -> dict[str, Any]:
         """What decides the corpus beside its source; the doctor's decisions by their contents."""
-        decided = None if self.check is None else hashlib.sha256(self.check.read_bytes()).hexdigest()
+        try:
+            decided = None if self.check is None else hashlib.sha256(self.check.read_bytes()).hexdigest()
+        except OSError as error:
+            raise DataError(
+                f"the check {self.check} cannot be read ({error.strerror}); give the JSON that "
+                "cosytune data check left beside its page"
+            ) from error
         return {**asdict(self), "check": decided}
 
 
