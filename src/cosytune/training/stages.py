@@ -151,6 +151,7 @@ def run_stage(plan: StagePlan, reporter: Reporter) -> StageResult:
         "rehearsal": None if plan.rehearsal is None else Corpus(plan.rehearsal).hash,
     }
     _check(plan, start, corpus)
+    _say_taught_again(plan, start, corpus, reporter)
     _claim(plan, identity)
     try:
         held = lock(plan.run_folder / ".lock", wait=False)
@@ -215,6 +216,17 @@ def _check(plan: StagePlan, start: Model, corpus: Corpus) -> None:
         raise DataError(
             f"the training side of {corpus.path} has fewer than two speakers, and a speaker encoder learns from "
             "differences; add speakers, or start from a model that has one (--start) and train other --parts"
+        )
+
+
+def _say_taught_again(plan: StagePlan, start: Model, corpus: Corpus, reporter: Reporter) -> None:
+    """A voice of the start that the recordings teach too gets their vector, which two people of one name would lose."""
+    if plan.stage == "pretrain" or not start.voices:
+        return
+    for name in sorted({clip.speaker for clip in corpus.stream("train")} & start.voices.keys()):
+        reporter.say(
+            f"{name}: {start.name} has a voice of this name, which is now taught again and gets the vector of these "
+            "recordings; if they are of somebody else, name the speaker otherwise, or the old voice is lost"
         )
 
 
@@ -355,6 +367,7 @@ def _described(model: Model, plan: StagePlan, corpus: Corpus, result: StageResul
         "start_hash": result.start_hash,
         "corpus_hash": corpus.hash,
         "strategy": plan.strategy or default_strategy(plan.stage),
+        "settings": {part.part: part.settings for part in result.parts},
         "settings_hash": hash_json([part.settings for part in result.parts]),
         "parts": [part.part for part in result.parts],
         "instructions": "lm" in plan.parts and any(clip.instruct for clip in corpus.stream("train")),
