@@ -88,6 +88,8 @@ def test_steps_that_cannot_be_chosen(toy_model: Path, tmp_path: Path) -> None:
     (run / "stage.json").touch()
     for arguments, said in [
         ([str(run), "--step", "lm:2"], "--step 'lm:2' is not PART=STEP, such as lm=38"),
+        ([str(run / "lm" / "best")], "averaged by themselves; give " + str(run) + " alone, and --step PART=STEP"),
+        ([str(run), str(toy_model)], "averaged by themselves; give " + str(run) + " alone"),
         ([str(toy_model), "--step", "lm=2"], "--step chooses among the checkpoints of one run"),
     ]:
         answer = CliRunner().invoke(app, ["average", *arguments, "-o", str(tmp_path / "mean")])

@@ -341,6 +341,15 @@ def test_what_would_stop_a_later_part_stops_at_once(
     silent = prepare_corpus(mute, tmp_path / "mute.corpus", language="en", validation=0.3)
     with pytest.raises(DataError, match="and a speech tokenizer learns from transcripts"):
         run_stage(plan_of("pretrain", family["base"].output, silent, tmp_path / "two", ("speech_tokenizer",)), Quiet())
+    with pytest.raises(DataError, match="an LM tuned on them forgets to read; add transcripts"):
+        run_stage(plan_of("tune", family["base"].output, silent, tmp_path / "two", LM_FLOW), Quiet())
+    wrong = plan_of("tune", family["base"].output, toy_corpus, tmp_path / "two", ("lm",))
+    wrong = replace(wrong, overrides={"lm": {"freeze": ["no_such_module"]}})
+    with pytest.raises(InputError, match="freeze names 'no_such_module', which this network does not have"):
+        run_stage(
+            plan_of("tune", family["base"].output, toy_corpus, tmp_path / "two", ("lm",), overrides=wrong), Quiet()
+        )
+    assert not (tmp_path / "two.run").exists()
 
 
 def test_an_lm_of_another_text_tokenizer_is_refused_before_training(

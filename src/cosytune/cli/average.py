@@ -27,13 +27,17 @@ def command(
 
     from cosytune.errors import InputError
     from cosytune.models.folder import read_model, write_model
-    from cosytune.training.kept import average_kept, is_run
+    from cosytune.training.kept import average_kept, run_of
     from cosytune.training.mixing import average
 
-    if len(models) == 1 and is_run(models[0]):
+    if len(models) == 1 and run_of(models[0]) == models[0].resolve():
         mixed = average_kept(models[0], _chosen(step))
         kept = mixed.lineage[-1]["average_of_steps"]
         what = "; ".join(f"{part}: mean of steps {', '.join(map(str, steps))}" for part, steps in kept.items())
+    elif run := next((found for model in models if (found := run_of(model)) is not None), None):
+        raise InputError(
+            f"checkpoints of a run are averaged by themselves; give {run} alone, and --step PART=STEP for some of them"
+        )
     elif step:
         raise InputError("--step chooses among the checkpoints of one run; give OUTPUT.run alone, or leave --step out")
     else:

@@ -20,14 +20,18 @@ from cosytune.training.run import best_steps, read_best
 from cosytune.training.settings import LoopSettings
 from cosytune.training.stages import read_stage_result
 
-__all__ = ["average_kept", "is_run"]
+__all__ = ["average_kept", "run_of"]
 
 _SUFFIX = ".run"
+_DEPTH = 3
+"""How deep the checkpoints lie in a run: PART/best/FILE."""
 
 
-def is_run(folder: Path) -> bool:
-    """Whether a folder is what a stage leaves beside its model."""
-    return (folder / "stage.json").is_file()
+def run_of(path: Path) -> Path | None:
+    """The folder of a finished run that a path is, or lies in (such as OUTPUT.run/lm/best); None if there is none."""
+    path = path.resolve()
+    places = (path, *path.parents[:_DEPTH])
+    return next((place for place in places if (place / "stage.json").is_file()), None)
 
 
 def average_kept(run: Path, chosen: Mapping[str, Sequence[int]] | None = None) -> Model:

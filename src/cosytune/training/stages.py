@@ -24,9 +24,10 @@ from cosytune.models.loading import load_strictly, network_of
 from cosytune.models.sizes import family_size
 from cosytune.models.voices import Voice
 from cosytune.text.tokenizers import SmallTokenizer, load_tokenizer
-from cosytune.training.clips import spoken_text
+from cosytune.training.clips import has_words, spoken_text
 from cosytune.training.features import corpus_features
 from cosytune.training.jobs import PartJob, Reporter, default_workers, run_jobs, threads_for
+from cosytune.training.movement import Movement
 from cosytune.training.precision import fast_bfloat16
 from cosytune.training.preflight import preflight_once
 from cosytune.training.processes import joined
@@ -151,6 +152,7 @@ def run_stage(plan: StagePlan, reporter: Reporter) -> StageResult:
         "rehearsal": None if plan.rehearsal is None else Corpus(plan.rehearsal).hash,
     }
     _check(plan, start, corpus)
+    _check_movement(plan, settings)
     _say_taught_again(plan, start, corpus, reporter)
     _claim(plan, identity)
     try:
@@ -207,6 +209,12 @@ def _check(plan: StagePlan, start: Model, corpus: Corpus) -> None:
     """Everything that a part would stop at after the parts before it have trained for hours."""
     if "lm" in plan.parts:
         check_text_tokens(start, load_tokenizer(start.tokenizer.kind, start.tokenizer.data).vocabulary_size)
+    if "lm" in plan.parts and plan.stage != "pretrain" and not any(map(has_words, corpus.stream("train"))):
+        raise DataError(
+            f"no training clip of {corpus.path} has a transcript, and an LM tuned on them forgets to read; add "
+            "transcripts (cosytune data prepare --transcribe), give --parts flow, which needs none, or train with "
+            "cosytune pretrain, where the LM learns from such clips to go on speaking"
+        )
     if "speech_tokenizer" in plan.parts and not any(clip.text for clip in corpus.stream("train")):
         raise DataError(
             f"no training clip of {corpus.path} has a transcript, and a speech tokenizer learns from transcripts; "
@@ -217,6 +225,13 @@ def _check(plan: StagePlan, start: Model, corpus: Corpus) -> None:
             f"the training side of {corpus.path} has fewer than two speakers, and a speaker encoder learns from "
             "differences; add speakers, or start from a model that has one (--start) and train other --parts"
         )
+
+
+def _check_movement(plan: StagePlan, settings: Mapping[PartName, LoopSettings]) -> None:
+    """Names to freeze and layers for adapters, tried on an outline: features may take hours before they are needed."""
+    outline = read_model(plan.start, weights=False)
+    for part, chosen in settings.items():
+        Movement(outline.part(part), chosen)
 
 
 def _say_taught_again(plan: StagePlan, start: Model, corpus: Corpus, reporter: Reporter) -> None:
