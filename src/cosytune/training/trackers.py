@@ -289,8 +289,9 @@ class _WandB(_Remote):
     """Online or offline, as W&B's own settings say. It drops points that come twice after a resume.
 
     W&B keeps the values of a step to itself until a later step comes, and what it holds back is lost with a process
-    that is killed: `flush` makes it let go (its own process then writes within seconds). It then takes no more of that step, so that what still comes (validation of
-    the weights that were kept) goes to the next step of its own counting; the axis of the pictures is `update`.
+    that is killed: `flush` makes it let go (its own process writes within seconds). It then takes no more of that step,
+    so that what still comes (validation of the weights that were kept) goes to the next step of its own counting; the
+    axis of the pictures is `update`.
     """
 
     service = "wandb"
