@@ -121,6 +121,18 @@ def test_a_voice_that_is_taught_again_is_named_before_it_is_replaced(
     assert len(said) == 1 and said[0].startswith(f"{name}: tuned has a voice of this name, which is now taught again")
 
 
+def test_more_processes_than_clips_are_told(
+    family: dict[str, StagePlan], toy_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stages_module, "joined", lambda: True)
+    for processes, said in ((2, 0), (64, 1)):
+        monkeypatch.setattr(stages_module, "size", lambda number=processes: number)
+        reporter = Quiet()
+        with pytest.raises(TrainingError, match="holds a run from another start"):
+            run_stage(plan_of("sft", family["base"].output, toy_corpus, family["tuned"].output, ("lm",)), reporter)
+        assert sum("is dealt to 64 processes" in line for line in reporter.lines) == said
+
+
 def test_a_new_speaker_encoder_ends_the_old_voices(
     family: dict[str, StagePlan], toy_corpus: Corpus, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -30,7 +31,7 @@ from cosytune.training.jobs import PartJob, Reporter, default_workers, run_jobs,
 from cosytune.training.movement import Movement
 from cosytune.training.precision import fast_bfloat16
 from cosytune.training.preflight import preflight_once
-from cosytune.training.processes import joined
+from cosytune.training.processes import joined, size
 from cosytune.training.rehearsal import rehearsal_languages, speak_rehearsal
 from cosytune.training.results import PartResult, StageResult, read_record
 from cosytune.training.run import RunOptions
@@ -154,6 +155,7 @@ def run_stage(plan: StagePlan, reporter: Reporter) -> StageResult:
     _check(plan, start, corpus)
     _check_movement(plan, settings)
     _say_taught_again(plan, start, corpus, reporter)
+    _say_idle(settings, corpus, reporter)
     _claim(plan, identity)
     try:
         held = lock(plan.run_folder / ".lock", wait=False)
@@ -243,6 +245,20 @@ def _say_taught_again(plan: StagePlan, start: Model, corpus: Corpus, reporter: R
             f"{name}: {start.name} has a voice of this name, which is now taught again and gets the vector of these "
             "recordings; if they are of somebody else, name the speaker otherwise, or the old voice is lost"
         )
+
+
+def _say_idle(settings: Mapping[PartName, LoopSettings], corpus: Corpus, reporter: Reporter) -> None:
+    """More processes than clips in a batch: clips are then given out twice, which is not what one process would do."""
+    if not joined():
+        return
+    seconds = statistics.median(clip.seconds for clip in corpus.stream("train"))
+    for part, chosen in settings.items():
+        if chosen.batch_seconds < size() * seconds:
+            reporter.say(
+                f"{part}: a batch of {chosen.batch_seconds:g} s is dealt to {size()} processes and holds about "
+                f"{chosen.batch_seconds / seconds:.1f} clips, so that some are given out twice and count twice; give "
+                f"batch_seconds of {size() * seconds:.0f} or more (--settings), or fewer processes"
+            )
 
 
 def _run(
