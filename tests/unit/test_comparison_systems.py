@@ -287,6 +287,16 @@ def test_all_arms_listen_alike_and_obey_no_stop(
         assert listeners == [None] * 4
 
 
+def test_all_arms_learn_in_the_precision_of_the_machine_where_the_comparison_began(
+    job: SystemJob, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert job.model is not None
+    plan = ComparisonPlan({"one": job.model, "two": job.model}, corpus.path, tmp_path / "out")
+    for here in (True, False):
+        monkeypatch.setattr(comparing, "fast_bfloat16", lambda here=here: here)
+        assert [stage.fast_bfloat16 for stage in arms_of(plan, monkeypatch)] == [True, True]
+
+
 def test_a_comparison_lets_no_arm_end_early(job: SystemJob, corpus: Corpus, tmp_path: Path) -> None:
     assert job.model is not None
     starts = {"one": job.model, "two": job.model}

@@ -136,3 +136,12 @@ def test_the_gradient_of_a_batch_is_that_of_its_pieces(part: PartName, toy_model
         assert report.audio_seconds == pytest.approx(whole.audio_seconds)
         for mine, expected in zip(pieces, gradient, strict=True):
             torch.testing.assert_close(mine, expected, atol=1e-6, rtol=1e-3)
+
+
+@pytest.mark.parametrize("part", ["speech_tokenizer", "vocoder", "speaker_encoder"])
+def test_what_counts_in_a_curve_are_items_not_batches(part: PartName, toy_model: Path, toy_corpus: Corpus) -> None:
+    task = task_of(part, toy_model, toy_corpus)
+    ids = [clip.id for clip in task.clips()][:3]
+    symbols = sum(len(task._symbols(clip)) for clip in task.clips() if clip.id in ids) if part[:6] == "speech" else 3
+    with torch.no_grad():
+        assert int(loss_of(task, ids, Draws(0, 0)).count) == symbols

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cosytune.errors import DataError, StoppedError, TrainingError
+from cosytune.models.folder import read_model
 from cosytune.training import jobs as jobs_module
 from cosytune.training.jobs import PartJob, default_workers, run_jobs, threads_for
 from cosytune.training.results import PartResult
@@ -107,3 +108,15 @@ def test_jobs_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     assert default_workers() == 1
     monkeypatch.setattr(jobs_module.os, "cpu_count", lambda: None)
     assert threads_for(2) == 1
+
+
+def test_large_networks_train_one_after_the_other_where_memory_is_small(
+    toy_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs_module.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(jobs_module.os, "cpu_count", lambda: 2)
+    needed = jobs_module._side_by_side(read_model(toy_model))
+    for whole, expected in ((2 * needed, 2), (needed, 1)):
+        monkeypatch.setattr(jobs_module, "whole_memory", lambda whole=whole: whole)
+        assert default_workers(toy_model) == expected
+    assert default_workers() == 2

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 import torch
 
+from cosytune import files
 from cosytune.errors import TrainingError
 from cosytune.training import run as run_module
 from cosytune.training.results import MetricPoint, PartResult, StageResult, read_metrics, read_record
@@ -77,29 +79,52 @@ class KilledError(Exception):
     pass
 
 
-@pytest.mark.parametrize("writes", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("moment", "weight"),
+    [("both checksums", 30.0), ("the checkpoint", 30.0), ("its own checksum", -1.0)],
+)
 def test_a_checkpoint_that_is_replaced_is_whole_at_any_moment(
-    run: PartRun, monkeypatch: pytest.MonkeyPatch, writes: int
+    run: PartRun, monkeypatch: pytest.MonkeyPatch, moment: str, weight: float
 ) -> None:
-    """After a return to it, under a budget that leaves it the only one, killed after so many files were written."""
+    """After a return to it, under a budget that leaves it the only one, killed before each of three files appears."""
     checkpoint(run.folder, 20).unlink()
-    left = iter([True] * writes + [False])
+    texts = iter([moment != "both checksums", False])
 
-    def killed(real: Callable[..., None]) -> Callable[..., None]:
-        def write(*arguments: Any) -> None:
-            if not next(left):
+    def write_text(path: Path, text: str) -> None:
+        if not next(texts):
+            raise KilledError
+        files.write_text(path, text)
+
+    @contextmanager
+    def writing(path: Path) -> Iterator[BinaryIO]:
+        with files.writing(path) as out:
+            yield out
+            if moment == "the checkpoint":
                 raise KilledError
-            real(*arguments)
 
-        return write
-
-    monkeypatch.setattr(run_module, "write_bytes", killed(run_module.write_bytes))
-    monkeypatch.setattr(run_module, "write_text", killed(run_module.write_text))
+    monkeypatch.setattr(run_module, "write_text", write_text)
+    monkeypatch.setattr(run_module, "writing", writing)
     with pytest.raises(KilledError):
         run.save(30, {"step": 30, "weight": torch.full((3,), -1.0)})
     state = PartRun(run.folder, SETTINGS).load()
     assert state is not None
-    assert float(state["weight"][0]) == (-1.0 if writes == 2 else 30.0)
+    assert float(state["weight"][0]) == weight
+
+
+def test_a_state_is_never_held_as_bytes(run: PartRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of a large network would not fit beside it: torch writes it tensor by tensor."""
+    pieces: list[int] = []
+
+    class Watched(run_module._Stream):
+        def write(self, data: Any) -> int:
+            pieces.append(memoryview(data).nbytes)
+            return super().write(data)
+
+    monkeypatch.setattr(run_module, "_Stream", Watched)
+    tensors = {str(number): torch.zeros(10_000) for number in range(10)}
+    run.save(40, tensors)
+    assert sum(pieces) == 2 * checkpoint(run.folder, 40).stat().st_size  # once to learn its length
+    assert max(pieces) <= 40_000
 
 
 def test_without_a_whole_checkpoint_the_run_begins_again(run: PartRun) -> None:

@@ -193,6 +193,19 @@ def test_a_run_keeps_its_precision_where_a_new_one_would_get_another(
         assert {chosen.precision for chosen in settings.values()} == {expected}
 
 
+@pytest.mark.parametrize("fast", [True, False])
+def test_what_the_machine_can_may_be_said(
+    family: dict[str, StagePlan], toy_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fast: bool
+) -> None:
+    def follow(part: str, *, large: bool, fast: bool) -> tuple[str, str]:
+        return ("bfloat16" if fast else "float32"), ""
+
+    monkeypatch.setattr(strategies_module, "default_precision", follow)
+    plan = replace(family["sft"], output=tmp_path / "new", fast_bfloat16=fast)
+    settings = resolve_settings(plan, read_model(plan.start), toy_corpus, Quiet())
+    assert {chosen.precision for chosen in settings.values()} == {"bfloat16" if fast else "float32"}
+
+
 def test_a_lost_model_is_written_again_without_training(
     family: dict[str, StagePlan], toy_corpus: Corpus, tmp_path: Path
 ) -> None:

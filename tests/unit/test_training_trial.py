@@ -140,14 +140,14 @@ def test_a_container_may_be_smaller_than_its_machine(tmp_path: Path, monkeypatch
     limit, used = tmp_path / "max", tmp_path / "current"
     monkeypatch.setattr(fresh, "_LIMIT", limit)
     monkeypatch.setattr(fresh, "_USED", used)
-    machine = SimpleNamespace(virtual_memory=lambda: SimpleNamespace(available=1000))
+    machine = SimpleNamespace(virtual_memory=lambda: SimpleNamespace(available=1000, total=4000))
     monkeypatch.setattr(fresh, "psutil", machine)
     assert fresh.free_memory() == 1000
     limit.write_text("max\n")
     used.write_text("300\n")
-    assert fresh.free_memory() == 1000
+    assert (fresh.free_memory(), fresh.whole_memory()) == (1000, 4000)
     limit.write_text("700\n")
-    assert fresh.free_memory() == 400
+    assert (fresh.free_memory(), fresh.whole_memory()) == (400, 700)
     limit.write_text("200\n")
     assert fresh.free_memory() == 0
     assert fresh.peak_memory() > 10_000_000

@@ -76,7 +76,7 @@ def command(
             overrides=overrides,
             parts=chosen,
             sentences=sentences,
-            workers=workers or default_workers(),
+            workers=workers or default_workers(*starts.values()),
             strategy=moved_by or "full",
             trackers=trackers,
             disk=DiskBudget.of_gigabytes(output / "arms", disk_budget),

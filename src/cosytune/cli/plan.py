@@ -75,7 +75,7 @@ def command(
             strategy=moved_by,
             keep=kept,
             measured=None if measured is None else read_measured(measured),
-            workers=workers or default_workers(),
+            workers=workers or default_workers(*start),
             listen=listen,
             seed=seed,
             force=force,

@@ -48,7 +48,10 @@ PARTS = typer.Option(
 SETTINGS = typer.Option(None, "--settings", help='JSON file of settings by part, such as {"lm": {"steps": 600}}.')
 SEED = typer.Option(0, "--seed", min=0, help="Of data order, noise and dropout.")
 WORKERS = typer.Option(
-    None, "--workers", min=1, help="Parts trained at a time (default: 2 on a processor, 1 on a GPU)."
+    None,
+    "--workers",
+    min=1,
+    help="Parts trained at a time (default: 2 on a processor if memory allows, 1 on a GPU).",
 )
 STRATEGY = typer.Option(
     None,
@@ -257,7 +260,7 @@ def run(asked: Asked) -> None:
             parts,
             overrides,
             asked.seed,
-            asked.workers or default_workers(),
+            asked.workers or default_workers(asked.start),
             strategy=strategy,
             force=asked.force,
             preflight=asked.stage != "pretrain",

@@ -30,8 +30,8 @@ CLIP_SECONDS = 10
 """Length of one clip of it, which attention grows with."""
 
 HOW = (
-    f"estimate: float32 weights, {LONGEST_SECONDS} s of cache and 0.4 GB for the runtime; to fine-tune, all networks "
-    f"plus gradients and AdamW's moments of the one trained, and the activations of {BATCH_SECONDS} s of speech"
+    f"estimate: float32 weights, {LONGEST_SECONDS} s of cache and 0.4 GB for the runtime; to fine-tune, weights, "
+    f"gradients and AdamW's moments of the one network, and the activations of {BATCH_SECONDS} s of speech"
 )
 
 
@@ -41,11 +41,13 @@ class MemoryEstimate:
 
     Attributes:
         run: to speak one sentence at a time.
-        tune: to fine-tune each part, one at a time.
+        tune: to fine-tune each part in full, in a process of its own.
+        weights: all networks in float32.
     """
 
     run: int
     tune: dict[str, int]
+    weights: int
 
 
 def estimate_memory(model: Model) -> MemoryEstimate:
@@ -54,11 +56,12 @@ def estimate_memory(model: Model) -> MemoryEstimate:
     onnx = sum(path.stat().st_size for path in model.onnx.values() if path.is_file())
     weights = FLOAT * sum(parameters.values())
     tune: dict[str, int] = {
-        part: RUNTIME + weights + 3 * FLOAT * parameters[part] + _activations(model, part)
+        # The other networks are read too, and let go before training begins.
+        part: RUNTIME + max(weights, 4 * FLOAT * parameters[part] + _activations(model, part))
         for part in ("lm", "flow")
         if part in model.parts
     }
-    return MemoryEstimate(RUNTIME + weights + onnx + _cache(model), tune)
+    return MemoryEstimate(RUNTIME + weights + onnx + _cache(model), tune, weights)
 
 
 def _cache(model: Model) -> int:

@@ -14,7 +14,7 @@ import psutil
 
 from cosytune.data.engine import end_with_parent
 
-__all__ = ["free_memory", "in_fresh_process", "peak_memory"]
+__all__ = ["free_memory", "in_fresh_process", "peak_memory", "whole_memory"]
 
 Result = TypeVar("Result")
 
@@ -48,6 +48,12 @@ def free_memory() -> int:
     free = int(psutil.virtual_memory().available)
     limit, used = _number(_LIMIT), _number(_USED)
     return free if limit is None or used is None else max(0, min(free, limit - used))
+
+
+def whole_memory() -> int:
+    """Bytes of the machine, or of the container if that has fewer: the same whatever else is running."""
+    whole = int(psutil.virtual_memory().total)
+    return min(whole, _number(_LIMIT) or whole)
 
 
 def peak_memory() -> int:

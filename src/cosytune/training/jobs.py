@@ -15,7 +15,10 @@ import torch
 
 from cosytune.data.engine import end_with_parent
 from cosytune.errors import CosytuneError, StoppedError, TrainingError
+from cosytune.models.folder import Model, read_model
+from cosytune.models.memory import FLOAT, estimate_memory
 from cosytune.training import processes
+from cosytune.training.fresh import whole_memory
 from cosytune.training.results import PartResult, read_metrics
 from cosytune.training.run import NOTES, RunOptions
 from cosytune.training.selection import Listener
@@ -36,6 +39,9 @@ __all__ = [
     "threads_for",
 ]
 
+
+MEMORY_SHARE = 0.9
+"""Of the machine's memory, that trainings side by side may take; the system wants some too."""
 
 SECONDS_TO_SAVE = 120.0
 """How long a child may take to write its last checkpoint before its parent ends without it."""
@@ -243,9 +249,33 @@ def _last_step(path: Path) -> int:
     return max((point.step for point in read_metrics(path)), default=0)
 
 
-def default_workers() -> int:
-    """Parts trained at a time: two on processors with two cores or more; one on a GPU or by several processes."""
-    return 1 if processes.joined() or torch.cuda.is_available() else min(2, os.cpu_count() or 1)
+def default_workers(*starts: Path) -> int:
+    """Parts trained at a time: two on a processor of two cores and more, whose memory is enough for both.
+
+    One on a GPU or by several processes. What memory is free just now does not count: a run that goes on has as many
+    as before.
+
+    Args:
+        starts: models that will be trained; none where nothing is, or only small ones.
+
+    Raises:
+        ModelError: a start cannot be read.
+    """
+    most = 1 if processes.joined() or torch.cuda.is_available() else min(2, os.cpu_count() or 1)
+    if any(_side_by_side(read_model(start, weights=False)) > MEMORY_SHARE * whole_memory() for start in starts):
+        return 1
+    return most
+
+
+def _side_by_side(start: Model) -> int:
+    """Bytes that LM and flow of a model take while they train at the same time: an estimate, see `models.memory`.
+
+    Beside what training takes, there are the averaged and the first weights of a careful strategy, the whole model in
+    the processes that listen to checkpoints, and in the one that leads.
+    """
+    found, sizes = estimate_memory(start), start.parameters()
+    careful = 2 * FLOAT * sum(sizes[part] for part in found.tune)
+    return sum(found.tune.values()) + careful + found.weights * (len(found.tune) + 1)
 
 
 def threads_for(workers: int) -> int:

@@ -43,16 +43,19 @@ def train_part(job: PartJob, watch: Watch | None = None) -> PartResult:
     run = PartRun(job.folder, settings, writes=processes.leads(), options=job.options)
     if (done := processes.share(run.finished())) is not None:
         return done
-    device = processes.device()
-    model = read_model(job.model)
-    corpus = Corpus(job.corpus)
-    train_side, validation_side = ClipIndex(corpus, "train"), ClipIndex(corpus, "validation")
-    check_sides(corpus, train_side, validation_side, "clips")
-    task = _task(job, model, corpus, train_side, validation_side, device)
-    task.start = str(job.model)
     # The other parts have heads, adversaries or statistics of whole batches, and fit on any device.
     shard = job.options.shard and can_be_cut(job.part)
-    return train(task, job.settings, run, watch, job.listener, shard)
+    return train(_read_task(job), job.settings, run, watch, job.listener, shard)
+
+
+def _read_task(job: PartJob) -> Task:
+    """The task with its network; the model's other networks are let go, and do not lie in memory while it trains."""
+    model, corpus = read_model(job.model), Corpus(job.corpus)
+    train_side, validation_side = ClipIndex(corpus, "train"), ClipIndex(corpus, "validation")
+    check_sides(corpus, train_side, validation_side, "clips")
+    task = _task(job, model, corpus, train_side, validation_side, processes.device())
+    task.start = str(job.model)
+    return task
 
 
 def _task(

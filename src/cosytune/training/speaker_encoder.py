@@ -87,7 +87,7 @@ class SpeakerEncoderTask(Task):
         """Margin softmax."""
         features, lengths, targets = batch
         loss, accuracy = self._margin(self.network(features, lengths), targets)
-        return LossReport(loss, {"accuracy": accuracy}, len(targets) * self._settings.crop_seconds)
+        return LossReport(loss, {"accuracy": accuracy}, len(targets) * self._settings.crop_seconds, len(targets))
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:

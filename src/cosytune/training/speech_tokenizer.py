@@ -80,7 +80,8 @@ class SpeechTokenizerTask(Task):
         output = self.network(features, lengths, round=draws.step >= self._settings.continuous * self._settings.steps)
         ctc = ctc_loss(output, targets, target_lengths)
         values = {"ctc": ctc.loss.detach(), "too_short": ctc.too_short}
-        return LossReport(ctc.loss + output.quantiser_loss, values, seconds)
+        # By all symbols: by those that could be aligned, a batch in which few could would hide how many could not.
+        return LossReport(ctc.loss + output.quantiser_loss, values, seconds, target_lengths.sum())
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:

@@ -71,6 +71,8 @@ class StagePlan:
         force: allow rates and budgets that nothing measured supports, and go on after a preflight that failed.
         preflight: try everything for a minute before training (see `training.preflight`); for starts that speak.
         options: what the runs do beside learning; a killed run may go on with others.
+        fast_bfloat16: whether the machine multiplies faster in bfloat16; None: looked up. A comparison that goes on on
+            another machine says here what the first one could, or its arms would learn in different precisions.
     """
 
     stage: StageName
@@ -89,6 +91,7 @@ class StagePlan:
     rehearsal: Path | None = None
     rehearsal_languages: tuple[str, ...] = ()
     options: RunOptions = field(default_factory=RunOptions)
+    fast_bfloat16: bool | None = None
 
     @property
     def run_folder(self) -> Path:
@@ -188,10 +191,11 @@ def resolve_settings(plan: StagePlan, start: Model, corpus: Corpus, reporter: Re
     strategy = plan.strategy or default_strategy(plan.stage)
     kind = inspect_model(plan.start).identity.kind
     minutes = sum(clip.seconds for clip in corpus.stream("train")) / 60
+    fast = fast_bfloat16() if plan.fast_bfloat16 is None else plan.fast_bfloat16
     resolved: dict[PartName, LoopSettings] = {}
     for part in plan.parts:
         parameters = sum(weight.numel() for weight in start.part(part).parameters())
-        situation = Situation(plan.stage, kind, parameters, minutes, fast_bfloat16())
+        situation = Situation(plan.stage, kind, parameters, minutes, fast)
         changes = {"seed": plan.seed, **_precision_begun_with(plan, part), **plan.overrides.get(part, {})}
         resolved[part], reason = resolve(strategy, part, situation, changes)
         if not plan.force:

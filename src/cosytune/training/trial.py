@@ -123,14 +123,18 @@ def _try(job: PartJob, place: Path) -> Trial:
     longest = [clip.seconds for clip in clips if clip.id in batches[0]]
     size: dict[str, Any] = {"longest_clips": len(batches[0]), "longest_seconds": max(longest)}
     try:
-        model = read_model(job.model)
-        stand_ins = StandIns(model, [*clips, *held_out])
-        task = task_of(replace(job, settings=settings), model, clips, held_out, device(), stand_ins)
+        task = _read_task(replace(job, settings=settings), clips, held_out)
         measured = _measured(task, settings, place, batches, sum(clip.seconds for clip in held_out))
     except (TrainingError, MemoryError) as error:
         why = str(error).split(";")[0] or "memory ran out"
         return Trial(fits=False, words=_OUT_OF_MEMORY.format(why=why), **size)
     return _told(measured, settings.accumulate, size)
+
+
+def _read_task(job: PartJob, clips: Sequence[Utterance], held_out: Sequence[Utterance]) -> Task:
+    """As training reads it: only one network stays in memory."""
+    model = read_model(job.model)
+    return task_of(job, model, clips, held_out, device(), StandIns(model, [*clips, *held_out]))
 
 
 def _shortened(settings: LoopSettings) -> LoopSettings:

@@ -99,7 +99,7 @@ class VocoderTask(Task):
                 losses["mel"] = MEL_WEIGHT * losses["mel"]
                 losses |= self._adversary.losses(waves, made)
             total = torch.stack(list(losses.values())).sum()
-        return LossReport(total, losses, waves.numel() / self._waves.sample_rate)
+        return LossReport(total, losses, waves.numel() / self._waves.sample_rate, len(waves))
 
     def crops(self, ids: list[str], generators: Sequence[torch.Generator]) -> tuple[Tensor, Tensor]:
         """Waves [B, N] of whole frames, beginning at whole frames, and their F0 [B, F] in Hz."""

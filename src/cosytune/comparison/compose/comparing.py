@@ -24,6 +24,8 @@ from cosytune.models.folder import read_model
 from cosytune.synthesis.synthesiser import Synthesiser
 from cosytune.training.features import corpus_features
 from cosytune.training.jobs import Reporter
+from cosytune.training.precision import fast_bfloat16
+from cosytune.training.results import read_record
 from cosytune.training.run import RunOptions
 from cosytune.training.settings import PartName
 from cosytune.training.stages import StagePlan, run_stage
@@ -55,7 +57,8 @@ def compare(plan: ComparisonPlan, reporter: Reporter) -> ComparisonResult:
     run_systems([job for job in jobs if job.kind == "recordings"], plan.workers, reporter)
     for start in plan.starts.values():
         Synthesiser(read_model(start))
-    arms = [_tune(plan, settings, name, seed, reporter) for seed in plan.seeds for name in plan.starts]
+    fast = _fast_bfloat16(plan.output / "begun.json")
+    arms = [_tune(plan, settings, name, seed, fast, reporter) for seed in plan.seeds for name in plan.starts]
     for start in plan.starts.values():
         corpus_features(corpus, read_model(start), reporter)
     heard = run_systems(jobs, plan.workers, reporter)
@@ -115,11 +118,22 @@ def _listener(plan: ComparisonPlan, start: Path) -> ValidationListener | None:
     return ValidationListener(start, plan.corpus, plan.listen) if plan.listen else None
 
 
+def _fast_bfloat16(record: Path) -> bool:
+    """Whether the machine on which the comparison began multiplies faster in bfloat16.
+
+    All arms learn in the precision that was chosen there, also those that begin after a stop on another machine.
+    """
+    if not record.exists():
+        write_json(record, {"fast_bfloat16": fast_bfloat16()})
+    return bool(read_record(record)["fast_bfloat16"])
+
+
 def _tune(
     plan: ComparisonPlan,
     settings: Mapping[PartName, Mapping[str, Any]],
     name: str,
     seed: int,
+    fast: bool,
     reporter: Reporter,
 ) -> Arm:
     output = _arm_folder(plan, name, seed)
@@ -136,6 +150,7 @@ def _tune(
         strategy=plan.strategy,
         listener=_listener(plan, plan.starts[name]),
         options=RunOptions(plan.trackers, plan.disk, plan.shard),
+        fast_bfloat16=fast,
     )
     return Arm(name, seed, str(output), run_stage(stage, reporter))
 
