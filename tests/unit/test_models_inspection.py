@@ -65,6 +65,12 @@ def model() -> Model:
             "lineage: nano-initial (abababababab) at 0.5 of its way from cdcdcdcdcdcd",
         ),
         (
+            Clues("m", "tune", [STAGE, {"stage": "tune", "dial": "x"}]),
+            "fine-tuned",
+            "recorded",
+            "? (?) at x of its way from ?",
+        ),
+        (
             Clues("m", "pretrain", [STAGE, {**STAGE, "average_of": 3}]),
             "base",
             "recorded",

@@ -131,6 +131,12 @@ def test_more_processes_than_clips_are_told(
         with pytest.raises(TrainingError, match="holds a run from another start"):
             run_stage(plan_of("sft", family["base"].output, toy_corpus, family["tuned"].output, ("lm",)), reporter)
         assert sum("is dealt to 64 processes" in line for line in reporter.lines) == said
+    crops = plan_of("sft", family["base"].output, toy_corpus, family["tuned"].output, ("vocoder",))
+    monkeypatch.setattr(stages_module, "size", lambda: 5)  # of 0.2 s, five go into a batch of 1 s
+    reporter = Quiet()
+    with pytest.raises(TrainingError, match="holds a run from another start"):
+        run_stage(crops, reporter)
+    assert not any("is dealt to" in line for line in reporter.lines)
 
 
 def test_a_new_speaker_encoder_ends_the_old_voices(
@@ -371,9 +377,7 @@ def test_what_would_stop_a_later_part_stops_at_once(
     wrong = plan_of("tune", family["base"].output, toy_corpus, tmp_path / "two", ("lm",))
     wrong = replace(wrong, overrides={"lm": {"freeze": ["no_such_module"]}})
     with pytest.raises(InputError, match="freeze names 'no_such_module', which this network does not have"):
-        run_stage(
-            plan_of("tune", family["base"].output, toy_corpus, tmp_path / "two", ("lm",), overrides=wrong), Quiet()
-        )
+        run_stage(wrong, Quiet())
     assert not (tmp_path / "two.run").exists()
 
 

@@ -140,7 +140,7 @@ def _told(entry: Mapping[str, Any]) -> str:
     """One entry of a lineage in words."""
     start = f"{entry.get('start', '?')} ({_short(entry.get('start_hash'))})"
     if "dial" in entry:
-        return f"{start} at {entry['dial']:g} of its way from {_short(entry['mixed_with'][0])}"
+        return f"{start} at {entry['dial']} of its way from {_listed_hashes(entry.get('mixed_with'))}"
     if "average_of" in entry:
         return f"mean of {entry['average_of']} models, the last one {start}"
     if "average_of_steps" in entry:
@@ -151,6 +151,10 @@ def _told(entry: Mapping[str, Any]) -> str:
 
 def _listed(parts: object) -> str:
     return ", ".join(map(str, parts)) if isinstance(parts, list) and parts else "unnamed parts"
+
+
+def _listed_hashes(digests: object) -> str:
+    return ", ".join(map(_short, digests)) if isinstance(digests, list) and digests else "?"
 
 
 def _short(digest: object) -> str:

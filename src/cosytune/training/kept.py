@@ -50,9 +50,8 @@ def average_kept(run: Path, chosen: Mapping[str, Sequence[int]] | None = None) -
     result = read_stage_result(run)
     kept = _steps(run, {part.part: best_steps(run / part.part) for part in result.parts}, chosen)
     tuned = read_model(run.with_name(run.name.removesuffix(_SUFFIX)))
-    begun = (
-        _start(result.start, result.start_hash) if any(part.settings["lora_rank"] for part in result.parts) else None
-    )
+    adapted = any(part.settings["lora_rank"] for part in result.parts)
+    begun = _start(result.start, result.start_hash) if adapted else tuned
     parts = dict(tuned.parts)
     for part in result.parts:
         if part.part in kept:

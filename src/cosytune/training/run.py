@@ -83,7 +83,7 @@ def read_best(folder: Path, step: int, modules: nn.Module) -> None:
         TrainingError: they are damaged, or belong to other modules.
     """
     path = _best(folder, step)
-    load_moving(modules, _read_state(path, path.read_bytes()), folder)
+    load_moving(modules, _read_state(path), folder)
 
 
 def _best(folder: Path, step: int) -> Path:
@@ -226,8 +226,7 @@ class PartRun:
 
     def kept(self, step: int) -> dict[str, Tensor]:
         """What `keep` wrote."""
-        path = self._kept(step)
-        return _read_state(path, path.read_bytes())
+        return _read_state(self._kept(step))
 
     def keep_samples(self, step: int, files: Mapping[str, bytes]) -> None:
         """Write what a checkpoint said; a step that is heard again after a crash takes its own place."""

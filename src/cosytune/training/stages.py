@@ -36,7 +36,7 @@ from cosytune.training.rehearsal import rehearsal_languages, speak_rehearsal
 from cosytune.training.results import PartResult, StageResult, read_record
 from cosytune.training.run import RunOptions
 from cosytune.training.selection import Listener
-from cosytune.training.settings import PARTS, LoopSettings, PartName, StageName
+from cosytune.training.settings import PARTS, LoopSettings, PartName, StageName, takes
 from cosytune.training.strategies import Situation, StrategyName, check_range, default_strategy, resolve
 
 __all__ = ["DEFAULT_PARTS", "StagePlan", "initial_model", "read_stage_result", "resolve_settings", "run_stage"]
@@ -255,8 +255,9 @@ def _say_idle(settings: Mapping[PartName, LoopSettings], corpus: Corpus, reporte
     """More processes than clips in a batch: clips are then given out twice, which is not what one process would do."""
     if not joined():
         return
-    seconds = statistics.median(clip.seconds for clip in corpus.stream("train"))
+    whole = statistics.median(clip.seconds for clip in corpus.stream("train"))
     for part, chosen in settings.items():
+        seconds = chosen.crop_seconds if takes(part, "crop_seconds") else whole
         if chosen.batch_seconds < size() * seconds:
             reporter.say(
                 f"{part}: a batch of {chosen.batch_seconds:g} s is dealt to {size()} processes and holds about "
