@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import torch
 
 if TYPE_CHECKING:
     from cosytune.data.corpus import Corpus
 
 HERE = Path(__file__).parent
 
-# One thread makes sums the same on every machine and lets the suite run beside other work.
-torch.set_num_threads(1)
+# What imports torch is imported inside fixtures: pytest-xdist's own process, which starts the workers and runs no test,
+# reads this file too.
 
 
 def pytest_collection_finish() -> None:
@@ -23,6 +22,14 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """One thread makes sums the same on every machine and lets the suite run beside other work."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
