@@ -13,14 +13,17 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 
-# What imports torch is imported inside fixtures: pytest-xdist's own process, which starts the workers and runs no test,
-# reads this file too.
+# What imports torch is imported inside fixtures: pytest-xdist's own process, which runs no test, reads this file too.
+
+# What is imported and collected stays: to look through it at every collection is a fifth of the tests' time.
+gc.disable()
 
 
 def pytest_collection_finish() -> None:
-    """What was imported and collected stays: looking through it at every collection is a fifth of the tests' time."""
+    """From here on there is garbage."""
     gc.collect()
     gc.freeze()
+    gc.enable()
     gc.set_threshold(50_000, 20, 20)
 
 
