@@ -46,15 +46,12 @@ _NAMES_LISTED = 5
 _DRAWING = {"normal_", "uniform_", "kaiming_uniform_"}
 """What all of `torch.nn.init` comes down to that fills its first argument with random numbers."""
 
-_COMPUTED = {torch.arange, torch.hann_window}
-"""What networks make buffers with that torch, for an outline, leaves to its compiler."""
-
 
 class _WithoutDrawing(TorchFunctionMode):
     """Inside, layers keep the memory they got as it was: their weights are about to be replaced.
 
     To draw the weights of a 300M model takes longer than to read them, and to draw or measure those of an outline makes
-    torch import its compiler; so does it to compute the buffers of an outline, and they are computed on the processor.
+    torch import its compiler, as do windows and ranges there. Every other buffer is computed as ever.
     """
 
     def __init__(self, *, outline: bool = False) -> None:
@@ -65,10 +62,10 @@ class _WithoutDrawing(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func is torch.randn:
+        if func is torch.randn or (self._outline and func is torch.hann_window):
             return torch.empty(*args, **kwargs)
-        if self._outline and func in _COMPUTED:
-            return func(*args, **{**kwargs, "device": "cpu"}).to("meta")
+        if self._outline and func is torch.arange:
+            return torch.empty(len(range(*args)), **{"dtype": torch.int64, **kwargs})
         if func is torch.nn.functional.normalize:
             return args[0]
         if func is torch.norm_except_dim:
