@@ -25,6 +25,7 @@ from cosytune.models.voices import Voice, VoicePrompt
 from tests.unit.model_examples import released_folder, tiny_model, write_speaker_encoder, write_speech_tokenizer
 
 RELEASED = Clues("folder", "released", lm_parameters=310_718_465)
+DRAWN = {"stage": "initial", "size": "nano", "seed": 0, "corpus_hash": "ef" * 32}
 STAGE = {
     "stage": "pretrain",
     "parts": ["lm"],
@@ -55,6 +56,32 @@ def model() -> Model:
     ("clues", "kind", "confidence", "evidence"),
     [
         (Clues("m", "initial"), "untrained", "recorded", "no stage of training"),
+        (Clues("m", "initial", [DRAWN]), "untrained", "recorded", "no stage of training"),
+        (Clues("m", "pretrain", [DRAWN, STAGE]), "base", "recorded", "pretrain of lm from nano-initial"),
+        (
+            Clues("m", "tune", [STAGE, {**STAGE, "dial": 0.5, "mixed_with": ["cd" * 32]}]),
+            "base",
+            "recorded",
+            "lineage: nano-initial (abababababab) at 0.5 of its way from cdcdcdcdcdcd",
+        ),
+        (
+            Clues("m", "tune", [STAGE, {"stage": "tune", "dial": "x"}]),
+            "fine-tuned",
+            "recorded",
+            "? (?) at x of its way from ?",
+        ),
+        (
+            Clues("m", "pretrain", [STAGE, {**STAGE, "average_of": 3}]),
+            "base",
+            "recorded",
+            "lineage: mean of 3 models, the last one nano-initial (abababababab)",
+        ),
+        (
+            Clues("m", "pretrain", [STAGE, {**STAGE, "average_of_steps": {"lm": [1, 2]}}]),
+            "base",
+            "recorded",
+            "lineage: nano-initial (abababababab) with the mean of the best checkpoints of its lm",
+        ),
         (Clues("m", "pretrain", [STAGE]), "base", "recorded", "pretrain of lm from nano-initial (abababababab)"),
         (Clues("m", "sft", [STAGE, {**STAGE, "stage": "sft"}]), "sft", "recorded", "lineage: sft of lm"),
         (
@@ -153,8 +180,11 @@ def test_a_made_up_entry_is_recognised(released: Path, monkeypatch: pytest.Monke
     ("stage", "lineage", "answer"),
     [
         ("initial", [], False),
+        ("initial", [DRAWN], False),
+        ("sft", [DRAWN, STAGE, {**STAGE, "stage": "sft"}], False),
         ("sft", [STAGE, {**STAGE, "stage": "sft"}], False),
         ("tune", [{**STAGE, "stage": "tune"}], None),
+        ("pretrain", [{**STAGE, "start": "CosyVoice-300M-Instruct"}], None),
         ("tune", [STAGE, {**STAGE, "stage": "tune", "instructions": True}], True),
         ("released", [], None),
     ],
