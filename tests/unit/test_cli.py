@@ -76,6 +76,14 @@ def test_every_verb_has_help(run: Any, verb: str) -> None:
     assert "--help" in outcome.out
 
 
+@pytest.mark.parametrize("group", [[], ["data"]])
+def test_the_list_of_verbs_fits_a_terminal(run: Any, monkeypatch: pytest.MonkeyPatch, group: list[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    listed = run(*group, "--help").out.partition("Commands:\n")[2].splitlines()
+    assert len(listed) >= 4
+    assert not [line for line in listed if line.endswith("...")]
+
+
 @pytest.mark.parametrize("verb", sorted(VERBS))
 def test_every_option_is_explained_and_every_verb_speaks_json(verb: str) -> None:
     command = VERBS[verb]
@@ -131,6 +139,7 @@ def test_version(run: Any) -> None:
     [
         (["nonsense"], 2, "No such command 'nonsense'"),
         (["data", "--loud"], 2, "No such option: --loud"),
+        (["data", "synth", "--loud"], 2, "(cosytune data synth --help lists all)"),
         (["data", "nonsense"], 2, "No such command"),
         (["say"], 2, "Missing option"),
         (["say", "hi", "--model", "m", "--voice", "a", "--loud"], 2, "No such option: --loud"),

@@ -25,6 +25,7 @@ from cosytune.models.voices import Voice, VoicePrompt
 from tests.unit.model_examples import released_folder, tiny_model, write_speaker_encoder, write_speech_tokenizer
 
 RELEASED = Clues("folder", "released", lm_parameters=310_718_465)
+INITIAL = {"stage": "initial", "size": "nano", "seed": 3, "corpus_hash": "ab" * 32}
 STAGE = {
     "stage": "pretrain",
     "parts": ["lm"],
@@ -63,6 +64,8 @@ def model() -> Model:
             "recorded",
             "before its first stage here is not",
         ),
+        (Clues("m", "initial", [INITIAL]), "untrained", "recorded", "random weights of size nano, seed 3, text tokens of"),
+        (Clues("m", "pretrain", [INITIAL, STAGE]), "base", "recorded", "pretrain of lm from nano-initial"),
         (Clues("m", "x", [{}]), "unknown", "none", "lineage: ? of unnamed parts from ? (?) on corpus ?"),
         (RELEASED, "unknown", "none", "name 'folder' does not say"),
         (replace(RELEASED, name="CosyVoice-300M"), "base", "weak", "which anybody can write"),
@@ -126,6 +129,11 @@ def test_identity(clues: Clues, kind: str, confidence: str, evidence: str) -> No
     assert any(evidence in line for line in found.evidence), found.evidence
     if kind == "unknown":
         assert found.words.startswith("cannot tell")
+
+
+def test_what_began_from_random_weights_has_no_unknown_past() -> None:
+    assert not any("not on record" in line for line in identify(Clues("m", "pretrain", [INITIAL, STAGE])).evidence)
+    assert any("not on record" in line for line in identify(Clues("m", "tune", [{"stage": "tune"}])).evidence)
 
 
 def test_the_shipped_list_is_readable_and_empty() -> None:

@@ -16,7 +16,10 @@ def command(
     output: Path = typer.Option(..., "--output", "-o", help="Model folder to write."),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
 ) -> None:
-    """Average the weights of several models, such as the best checkpoints of a run or runs of several seeds."""
+    """Average the weights of several models.
+
+    They may be the best checkpoints of a run, or runs of several seeds.
+    """
     from dataclasses import replace
 
     from cosytune.models.folder import read_model, write_model

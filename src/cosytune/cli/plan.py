@@ -46,7 +46,10 @@ def command(
     output: Path = typer.Option(None, "--output", "-o", help="JSON file to write the plan to."),
     as_json: bool = JSON,
 ) -> None:
-    """Say which start to take and why, what tuning it costs here, and whether a minute of it works; trains nothing."""
+    """Say which start to take and what tuning it costs here.
+
+    Also why, and whether a minute of it works; trains nothing.
+    """
     import tempfile
 
     from cosytune.cli.output import print_result, progress
@@ -62,6 +65,10 @@ def command(
     wanted, kept = named_goal(goal), named_keep(keep)
     overrides = with_replay(read_overrides(settings) if settings is not None else {}, chosen, replay)
     moved_by = named_strategy(strategy)
+    given = {"--settings": settings, "--replay": replay, "--listen": listen, "--seed": seed, "--workers": workers}
+    usual = {"--listen": LISTEN.default, "--seed": SEED.default}
+    repeated = [word for name, value in given.items() if value != usual.get(name) for word in (name, str(value))]
+    repeated += ["--force"] if force else []
     with progress() as bars, tempfile.TemporaryDirectory(prefix="cosytune-plan-") as place:
         corpus = corpus_of(data, Path(place) / "corpus")
         bars.say(corpus.ledger.summary())
@@ -75,6 +82,7 @@ def command(
             strategy=moved_by,
             keep=kept,
             measured=None if measured is None else read_measured(measured),
+            options=tuple(repeated),
             workers=workers or default_workers(*start),
             listen=listen,
             seed=seed,

@@ -19,6 +19,7 @@ RELEASED_LM = {310_718_465: "CosyVoice-300M", 310_718_465 + (60_515 - 51_866) * 
 """Parameters of a released LM (specification, section 0); the 25 Hz one has more text tokens, each 512 wide."""
 
 _OF_STAGE: dict[str, tuple[Kind, str]] = {
+    "initial": ("untrained", "random weights, never trained"),
     "pretrain": ("base", "a base model, pre-trained by cosytune"),
     "sft": ("sft", "an SFT model, fine-tuned by cosytune on labelled speakers"),
     "tune": ("fine-tuned", "a model that cosytune fine-tuned to one task"),
@@ -118,15 +119,20 @@ def _from_record(clues: Clues) -> Identity:
     last = str(clues.lineage[-1].get("stage"))
     kind, words = _OF_STAGE.get(last, ("unknown", _WORDS["unknown"]))
     first = clues.lineage[0]
-    evidence = [
-        f"lineage: {entry.get('stage', '?')} of {_listed(entry.get('parts'))} from {entry.get('start', '?')} "
-        f"({_short(entry.get('start_hash'))}) on corpus {_short(entry.get('corpus_hash'))}"
-        for entry in clues.lineage
-    ]
-    if first.get("stage") != "pretrain":
+    evidence = [f"lineage: {_stage(entry)}" for entry in clues.lineage]
+    if first.get("stage") not in ("initial", "pretrain"):
         evidence.append(f"what {first.get('start', '?')} was before its first stage here is not on record")
     confidence: Confidence = "none" if kind == "unknown" else "recorded"
     return Identity(kind, confidence, f"{words} ({_HOW_SURE[confidence]})", tuple(evidence))
+
+
+def _stage(entry: Mapping[str, object]) -> str:
+    """One stage of a record in words."""
+    corpus = f"corpus {_short(entry.get('corpus_hash'))}"
+    if entry.get("stage") == "initial":
+        return f"random weights of size {entry.get('size', '?')}, seed {entry.get('seed', '?')}, text tokens of {corpus}"
+    start = f"{entry.get('start', '?')} ({_short(entry.get('start_hash'))})"
+    return f"{entry.get('stage', '?')} of {_listed(entry.get('parts'))} from {start} on {corpus}"
 
 
 def _listed(parts: object) -> str:
