@@ -188,6 +188,7 @@ def test_what_is_only_unwise_can_be_forced_and_the_flow_needs_no_text() -> None:
     ("goal", "changes", "words"),
     [
         ("voice", {"minutes": 2.0}, "2.0 minutes are little for goal voice: 5 and more"),
+        ("voice", {"minutes": 4.98}, "4.9 minutes are little for goal voice: 5 and more"),
         ("voice", {"transcribed": 0.5}, "50% of the audio has no transcript"),
         ("voice", {"languages": ("en", "de")}, "the clips are in en and de"),
         ("language", {"minutes": 6000.0}, "a new language pushes out the old ones"),

@@ -306,8 +306,8 @@ def cautions(goal: Goal, data: DataFacts, keep: Sequence[Keep], strategy: str, r
     found = []
     if data.minutes < LEAST_MINUTES[goal]:
         found.append(
-            f"{data.minutes:.1f} minutes are little for goal {goal}: {LEAST_MINUTES[goal]:.0f} and more is what people "
-            "report to have worked; nobody has published a measured table"
+            f"{int(10 * data.minutes) / 10} minutes are little for goal {goal}: {LEAST_MINUTES[goal]:.0f} and more is "
+            "what people report to have worked; nobody has published a measured table"
         )
     if 0 < data.transcribed < 1:
         found.append(f"{1 - data.transcribed:.0%} of the audio has no transcript: there the LM only learns to go on")
