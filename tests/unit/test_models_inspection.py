@@ -64,7 +64,12 @@ def model() -> Model:
             "recorded",
             "before its first stage here is not",
         ),
-        (Clues("m", "initial", [INITIAL]), "untrained", "recorded", "random weights of size nano, seed 3, text tokens of"),
+        (
+            Clues("m", "initial", [INITIAL]),
+            "untrained",
+            "recorded",
+            "random weights of size nano, seed 3, text tokens of",
+        ),
         (Clues("m", "pretrain", [INITIAL, STAGE]), "base", "recorded", "pretrain of lm from nano-initial"),
         (Clues("m", "x", [{}]), "unknown", "none", "lineage: ? of unnamed parts from ? (?) on corpus ?"),
         (RELEASED, "unknown", "none", "name 'folder' does not say"),

@@ -130,7 +130,9 @@ def _stage(entry: Mapping[str, object]) -> str:
     """One stage of a record in words."""
     corpus = f"corpus {_short(entry.get('corpus_hash'))}"
     if entry.get("stage") == "initial":
-        return f"random weights of size {entry.get('size', '?')}, seed {entry.get('seed', '?')}, text tokens of {corpus}"
+        return (
+            f"random weights of size {entry.get('size', '?')}, seed {entry.get('seed', '?')}, text tokens of {corpus}"
+        )
     start = f"{entry.get('start', '?')} ({_short(entry.get('start_hash'))})"
     return f"{entry.get('stage', '?')} of {_listed(entry.get('parts'))} from {start} on {corpus}"
 
