@@ -122,8 +122,8 @@ def _amounts(usable: Sequence[ClipCheck], minutes: float, limits: Limits) -> lis
     found = []
     if minutes < limits.few_minutes:
         words = (  # rounded down: 4.98 minutes are not the 5.0 that are wanted
-            f"{int(10 * minutes) / 10} minutes are little: they are enough to clone a voice from a prompt, and fine-tuning "
-            f"wants {limits.few_minutes:g} minutes and gains up to an hour. Record more."
+            f"{int(10 * minutes) / 10} minutes are little: they are enough to clone a voice from a prompt, and "
+            f"fine-tuning wants {limits.few_minutes:g} minutes and gains up to an hour. Record more."
         )
         found.append(CorpusFinding("too little", words, serious=True))
     few = {name: own for name, own in speakers.items() if own < limits.few_speaker_minutes}
