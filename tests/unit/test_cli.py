@@ -21,6 +21,7 @@ import typer.main
 
 from cosytune.audio.files import write_wave
 from cosytune.cli import main as main_module
+from cosytune.cli import plan as plan_module
 from cosytune.cli.main import app, main
 from cosytune.cli.output import print_result, progress
 from cosytune.errors import CosytuneError, DataError, MissingPackageError, ModelError, TrainingError
@@ -113,6 +114,18 @@ def test_no_verb_imports_torch_outside_a_function() -> None:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [str(node.module)] if isinstance(node, ast.ImportFrom) else []
             assert not [name for name in names if name.split(".")[0] in ("torch", "numpy")], path
+
+
+def test_a_plan_ends_with_the_options_it_was_made_with() -> None:
+    given = {"--settings": Path("a.json"), "--replay": None, "--listen": 6, "--seed": 0, "--workers": 2}
+    assert plan_module._repeated(given, force=False) == ("--settings", "a.json", "--workers", "2")
+    assert plan_module._repeated({"--listen": 0, "--seed": 1}, force=True) == (
+        "--listen",
+        "0",
+        "--seed",
+        "1",
+        "--force",
+    )
 
 
 def test_no_words_at_all_is_a_question_for_help(run: Any) -> None:
