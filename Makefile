@@ -22,8 +22,9 @@ demo: $(INSTALLED)
 
 test: lint unit journey
 
+# Compiled modules are kept whatever the shell says: without them each worker compiles source and tests anew.
 unit: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit --numprocesses 2 --dist worksteal
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest tests/unit --numprocesses 2 --dist worksteal
 
 journey: $(INSTALLED)
 	$(BIN)/python -m pytest tests/journey

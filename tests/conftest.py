@@ -7,22 +7,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import torch
 
 if TYPE_CHECKING:
     from cosytune.data.corpus import Corpus
 
 HERE = Path(__file__).parent
 
-# One thread makes sums the same on every machine and lets the suite run beside other work.
-torch.set_num_threads(1)
+# What imports torch is imported inside fixtures: pytest-xdist's own process, which runs no test, reads this file too.
+
+# What is imported and collected stays: to look through it at every collection is a fifth of the tests' time.
+gc.disable()
 
 
 def pytest_collection_finish() -> None:
-    """What was imported and collected stays: looking through it at every collection is a fifth of the tests' time."""
+    """From here on there is garbage."""
     gc.collect()
     gc.freeze()
+    gc.enable()
     gc.set_threshold(50_000, 20, 20)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """One thread makes sums the same on every machine and lets the suite run beside other work."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

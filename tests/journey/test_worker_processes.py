@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,8 @@ from cosytune.audio.files import write_wave
 from cosytune.data.doctor import check_recordings
 from cosytune.data.prepare import prepare_corpus
 from cosytune.models.folder import read_model, write_model
+from cosytune.models.loading import network_of
+from cosytune.models.speech_tokenizer.config import VQConfig
 from cosytune.training import features
 from cosytune.training.features import corpus_features
 from tests.unit.doctor_examples import RATE, TEXTS, voice, write_folder
@@ -55,3 +60,19 @@ def test_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(features, "usable_cores", lambda: 2)
     together = corpus_features(other, model, Quiet())
     assert {path.name: path.read_bytes() for path in together.path.glob("*.parquet")} == before
+
+
+def test_to_read_a_model_loads_no_compiler(tmp_path: Path) -> None:
+    """It would take each process longer than all the rest of reading a small model."""
+    model = tiny_model("ada")
+    config = model.part("speech_tokenizer").config
+    sizes = {**config.model_dump(), "quantiser": VQConfig(codes=81).model_dump()}
+    tokenizer = network_of(type(config)(**sizes))
+    write_model(replace(model, parts=model.parts | {"speech_tokenizer": tokenizer}), tmp_path / "model")
+    program = (
+        "import sys\nfrom cosytune.models.folder import read_model\n"
+        "read_model(sys.argv[1], weights=False)\nread_model(sys.argv[1])\n"
+        "print(sorted({'sympy', 'torch._dynamo'} & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "model")]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[]\n"

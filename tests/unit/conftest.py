@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.model_examples import released_folder, write_speaker_encoder, write_speech_tokenizer
-
 
 @pytest.fixture(scope="session", autouse=True)
 def without_waiting_for_the_disk() -> Iterator[None]:
@@ -22,12 +20,16 @@ def without_waiting_for_the_disk() -> Iterator[None]:
 @pytest.fixture
 def folder(golden: Path, tmp_path: Path) -> Path:
     """A released folder without ONNX files."""
+    from tests.unit.model_examples import released_folder
+
     return released_folder(golden, tmp_path / "released")
 
 
 @pytest.fixture
 def full_folder(folder: Path) -> Path:
     """A released folder with tiny ONNX front ends."""
+    from tests.unit.model_examples import write_speaker_encoder, write_speech_tokenizer
+
     write_speech_tokenizer(folder / "speech_tokenizer_v1.onnx")
     write_speaker_encoder(folder / "campplus.onnx")
     return folder

@@ -8,12 +8,12 @@ import torch
 
 from cosytune.errors import ModelError
 from cosytune.models.lm import LM, config_from_released, from_released, to_released
+from cosytune.models.loading import _outline
 from tests.unit.lm_examples import FULL_SECTION, NANO_SECTION, nano_lm
 
 
 def test_the_300m_model_has_its_tensors_and_parameters() -> None:
-    with torch.device("meta"):
-        lm = LM(config_from_released(FULL_SECTION))
+    lm = _outline(LM, config_from_released(FULL_SECTION))
     released = to_released(lm.state_dict())
     assert len(released) == 401
     assert sum(tensor.numel() for tensor in released.values()) == 310_718_465

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,10 +26,16 @@ def model() -> Model:
     return tiny_model("ada")
 
 
+@pytest.fixture(scope="module")
+def written(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("written") / "model"
+    write_model(replace(model, lineage=[{"stage": "pretrain", "corpus_hash": "ab"}]), folder)
+    return folder
+
+
 @pytest.fixture
-def folder(model: Model, tmp_path: Path) -> Path:
-    write_model(replace(model, lineage=[{"stage": "pretrain", "corpus_hash": "ab"}]), tmp_path / "model")
-    return tmp_path / "model"
+def folder(written: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(written, tmp_path / "model"))
 
 
 def describe(folder: Path, **changes: object) -> None:

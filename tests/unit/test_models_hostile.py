@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pickle
+import shutil
 import struct
 import zipfile
 from collections.abc import Callable
@@ -32,10 +33,16 @@ def model() -> Model:
     return tiny_model("ada")
 
 
+@pytest.fixture(scope="module")
+def written(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("written") / "m"
+    write_model(model, folder)
+    return folder
+
+
 @pytest.fixture
-def native(model: Model, tmp_path: Path) -> Path:
-    write_model(model, tmp_path / "m")
-    return tmp_path / "m"
+def native(written: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(written, tmp_path / "m"))
 
 
 @pytest.fixture
@@ -339,7 +346,7 @@ def test_lying_headers(native: Path, content: bytes) -> None:
     [
         (("parts", "lm", "decoder", "layers"), 10**9, "asks for 1,000,000,0.. layers, the file has"),
         (("parts", "flow", "estimator", "channels"), [16] * 100_000, "asks for 100,0.. layers"),
-        (("parts", "speaker_encoder", "blocks"), [10**12, 1, 1], "asks for 1,000,000,000,0.. layers"),
+        (("parts", "speaker_encoder", "blocks"), [10**12], "asks for 1,000,000,000,0.. layers"),
         (("parts", "lm", "speaker_width"), 2**70, "lm.*(no network can be built|not valid)"),
         (("parts", "lm", "text_vocabulary"), 2**62, "(no network can be built|other shape)"),
         (("parts", "lm", "text_vocabulary"), -1, "configuration of lm is not valid"),

@@ -5,12 +5,11 @@ from __future__ import annotations
 import functools
 
 import pytest
-import torch
 
 from cosytune.errors import InputError
 from cosytune.models.agreement import check_agreement
 from cosytune.models.folder import Model, TokenizerFile
-from cosytune.models.loading import network_of
+from cosytune.models.loading import _outline, network_of
 from cosytune.models.sizes import SIZES, family_size
 
 
@@ -18,8 +17,7 @@ from cosytune.models.sizes import SIZES, family_size
 def outline(size: str) -> Model:
     family = family_size(size)
     vocabulary = family.text_vocabulary or family.small_vocabulary
-    with torch.device("meta"):
-        parts = {name: network_of(config) for name, config in family.parts(vocabulary).items()}
+    parts = {name: _outline(network_of, config) for name, config in family.parts(vocabulary).items()}
     return Model(size, "initial", family.clock, family.mel, parts, TokenizerFile("small"))
 
 

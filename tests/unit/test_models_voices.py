@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -54,10 +55,16 @@ def model() -> Model:
     return tiny_model("ada", "bob")
 
 
+@pytest.fixture(scope="module")
+def written(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("written") / "m"
+    write_model(model, folder)
+    return folder
+
+
 @pytest.fixture
-def folder(model: Model, tmp_path: Path) -> Path:
-    write_model(model, tmp_path / "m")
-    return tmp_path / "m"
+def folder(written: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(written, tmp_path / "m"))
 
 
 @pytest.fixture
@@ -68,6 +75,7 @@ def released(golden: Path, tmp_path: Path) -> Path:
 # Names
 
 
+@settings(max_examples=40)
 @given(st.text(min_size=1, max_size=30))
 def test_any_name_survives_the_file(name: str) -> None:
     voices = {name: clone(1), name + "/vector": Voice(torch.zeros(2)), name * 2 + "/": clone(2)}

@@ -51,15 +51,23 @@ class _WithoutDrawing(TorchFunctionMode):
     """Inside, layers keep the memory they got as it was: their weights are about to be replaced.
 
     To draw the weights of a 300M model takes longer than to read them, and to draw or measure those of an outline makes
-    torch import its compiler. Everything else (buffers) is computed as ever.
+    torch import its compiler, as do windows and ranges there. Every other buffer is computed as ever.
     """
+
+    def __init__(self, *, outline: bool = False) -> None:
+        super().__init__()
+        self._outline = outline
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func is torch.randn:
+        if func is torch.randn or (self._outline and func is torch.hann_window):
             return torch.empty(*args, **kwargs)
+        if self._outline and func is torch.arange:
+            return torch.empty(len(range(*args)), **{"dtype": torch.int64, **kwargs})
+        if func is torch.nn.functional.normalize:
+            return args[0]
         if func is torch.norm_except_dim:
             return _unmeasured(*args, **kwargs)
         if getattr(func, "__name__", "") in _DRAWING:
@@ -125,7 +133,7 @@ def build(
 
 def _outline(network_type: Callable[[Any], nn.Module], config: PartConfig) -> nn.Module:
     """The network of a configuration without memory for its weights."""
-    with torch.device("meta"), _WithoutDrawing():
+    with torch.device("meta"), _WithoutDrawing(outline=True):
         return network_type(config)
 
 
