@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shlex
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -219,6 +220,7 @@ def test_errors_are_one_sentence_and_a_status(
         (TrainingError("no loss"), 5, "no loss"),
         (MissingPackageError("no package"), 6, "no package"),
         (PermissionError(13, "Permission denied", "x"), 1, "check the path, the permissions"),
+        (sqlite3.OperationalError("database or disk is full"), 1, "is full; check the path, the permissions and the"),
         (KeyboardInterrupt(), 130, "stopped by the user"),
     ],
 )
@@ -493,3 +495,11 @@ def test_the_program_is_installed_under_its_name() -> None:
     done = subprocess.run([script, "nonsense", "--json"], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 2
     assert "No such command" in json.loads(done.stdout)["error"]
+
+
+def test_pretrain_rehearses_as_it_is_asked_to(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr("cosytune.cli.pretrain.run", asked.append)
+    options = ("--replay", "0.2", "--replay-data", "old", "--track", "none")
+    assert run("pretrain", "--data", "new", "--start", "base", "-o", "out", *options).status == 0
+    assert (asked[0].replay, asked[0].replay_data) == (0.2, Path("old"))

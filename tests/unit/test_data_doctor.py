@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from cosytune.audio.files import write_wave
@@ -145,6 +147,7 @@ def test_advisers_are_asked(folder: Path) -> None:
     result = check_recordings(folder, advisers=Advisers(recogniser=english), workers=1, limit=5)
     assert result.clips[0].heard == TEXTS[0]
     assert result.left_out == 13
+    assert "too little" not in {finding.kind for finding in result.corpus}, "a part does not tell how much there is"
 
 
 def test_one_id_twice_and_a_part_of_a_recording(tmp_path: Path) -> None:
@@ -213,6 +216,19 @@ def test_nothing_to_check(tmp_path: Path) -> None:
     (tmp_path / "manifest.jsonl").write_text("")
     with pytest.raises(DataError, match="holds no recordings"):
         check_recordings(tmp_path)
+
+
+def test_sound_inside_a_table_is_heard(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "f", 2)
+    clips = [path.read_bytes() for path in sorted(folder.rglob("*.wav"))]
+    assert len(clips) == 2
+    (tmp_path / "hub").mkdir()
+    columns = {"audio": [{"bytes": data, "path": f"{n}.wav"} for n, data in enumerate(clips)], "text": TEXTS[:2]}
+    pq.write_table(pa.table(columns), tmp_path / "hub/train.parquet")
+    result, exhibits = check(tmp_path / "hub", Quiet(), recogniser="none", voices=False, workers=1)
+    assert result.decisions()["dropped"] == 0 and result.usable == 2
+    assert {clip.audio for clip in result.clips} == {str(tmp_path / "hub")}
+    assert {own.id for own in exhibits} <= {"0.wav", "1.wav"}
 
 
 def test_nothing_is_written_among_the_recordings(tmp_path: Path) -> None:

@@ -52,6 +52,13 @@ def test_a_plain_folder(tmp_path: Path) -> None:
     assert "guessed from the texts: en for 3, zh for 1 clips" in imported.ledger.summary()
 
 
+def test_a_language_that_nothing_tells_is_not_called_guessed(tmp_path: Path) -> None:
+    recording(tmp_path / "a.wav", None)
+    imported = import_recordings(tmp_path)
+    assert [item.language for item in imported.utterances] == ["en"]
+    assert "The language was not given and nothing tells it: en was taken" in imported.ledger.summary()
+
+
 def test_ids_do_not_change_when_clips_are_added(tmp_path: Path) -> None:
     recording(tmp_path / "b.wav", "b")
     before = import_recordings(tmp_path).utterances
@@ -123,7 +130,7 @@ def test_ljspeech(tmp_path: Path) -> None:
     assert reasons["ghost"].startswith("listed recording missing: there is no wavs/ghost with .wav")
     assert reasons["lonely"] == "not id|text: line 5 of metadata.csv has one column"
     assert reasons["a"].startswith("duplicate id: ")
-    assert reasons["unlisted"] == "not listed in metadata.csv"
+    assert reasons["wavs/unlisted"] == "not listed in metadata.csv"
     assert imported.ledger.seen == 7
 
 

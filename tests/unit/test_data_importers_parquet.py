@@ -11,6 +11,7 @@ import pytest
 
 from cosytune.audio.files import encode_wave, read_wave
 from cosytune.data.importers import open_source
+from cosytune.data.importers.parquet import find_shards
 from tests.unit.import_examples import kept, reasons, tone
 
 
@@ -86,3 +87,88 @@ def test_m4a_is_known_by_its_first_bytes(tmp_path: Path) -> None:
 def test_a_table_without_recordings(tmp_path: Path) -> None:
     table(tmp_path / "a.parquet", name=["a"])
     assert reasons(tmp_path)["a.parquet"].startswith("without recordings: the table has the columns name; rename")
+
+
+def test_a_table_beside_recordings_is_read(tmp_path: Path) -> None:
+    paths = [tone(tmp_path / f"{name}.wav") for name in ("a", "b", "c")]
+    table(tmp_path / "list.parquet", utt=["u1", "u2"], wav=list(map(str, paths[:2])), text=["x", "y"], spk=["s", "t"])
+    table(tmp_path / "statistics.parquet", mean=[1.0])
+    assert open_source(tmp_path).layout == "parquet"
+    assert {item.id: (item.text, item.speaker) for item in kept(tmp_path).values()} == {
+        "u1": ("x", "s"),
+        "u2": ("y", "t"),
+    }
+    dropped = reasons(tmp_path)
+    assert dropped.pop("statistics.parquet").startswith("without recordings: the table has the columns mean")
+    assert dropped == {"c": "not listed in the Parquet tables"}
+
+
+def test_what_lies_beside_recordings_and_is_not_read_is_said(tmp_path: Path) -> None:
+    tone(tmp_path / "a.wav")
+    table(tmp_path / "statistics.parquet", mean=[1.0])
+    (tmp_path / "parquet_000000000.tar").write_bytes(b"PAR1 no more")
+    for name in ("more.zip", "old/talk.CAF"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"?")
+    beside = "not read: a Parquet table beside the recordings; to read it instead, give it a folder of its own, or name"
+    archive = "not read: an archive; unpack it here if there are recordings in it"
+    dropped = reasons(tmp_path)
+    assert dropped.pop("statistics.parquet").startswith(beside)
+    assert dropped.pop("parquet_000000000.tar").startswith(beside)
+    foreign = "not read: .CAF files are not decoded; convert it to wav or flac"
+    assert dropped == {"more.zip": archive, "old/talk.CAF": foreign}
+    (tmp_path / "table.csv").write_text("file,text\na.wav,x\n")
+    assert reasons(tmp_path)["more.zip"] == archive
+    assert reasons(tmp_path)["statistics.parquet"].startswith("not read: a Parquet table beside table.csv; to read")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("speakers.csv", "file,speaker\na.wav,anna\n"),
+        ("anna/metadata.csv", "a|One.\n"),
+        ("anna/wav.scp", "a ../a.wav\n"),
+        ("anna/x.list", "a.wav|anna|EN|One.\n"),
+        ("anna/x.jsonl", '{"audio_filepath": "a.wav", "text": "One."}\n'),
+        ("anna/cuts.jsonl", '{"type": "MonoCut", "id": "a"}\n'),
+        ("anna/gbk.csv", "文件,说话人\n"),
+    ],
+)
+def test_a_table_that_is_not_read_is_said(tmp_path: Path, name: str, content: str) -> None:
+    tone(tmp_path / "a.wav")
+    tone(tmp_path / "b.wav")
+    (tmp_path / "config.json").write_text('{\n"rate": 1}\n')
+    (tmp_path / "numbers.csv").write_text("minutes,hours\n1,2\n")
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(content, encoding="gb18030")
+    assert open_source(tmp_path).layout == "plain"
+    (reason,) = [reasons(tmp_path).pop(name)]
+    assert reason.startswith("not read: a table of recordings without texts, or in a sub-folder: the recordings were")
+    assert len(reasons(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("name", ["data.list", "wav.scp", "manifest.jsonl"])
+def test_recordings_that_a_list_leaves_out_are_said(tmp_path: Path, name: str) -> None:
+    first = tone(tmp_path / "a.wav")
+    tone(tmp_path / "b.wav")
+    table(tmp_path / "x.parquet", utt=["a"], wav=[str(first)], text=["x"])
+    lines = {
+        "data.list": "x.parquet\n",
+        "wav.scp": f"a {first}\n",
+        "manifest.jsonl": '{"id": "a", "audio": "../' + tmp_path.name + '/a.wav", "speaker": "s", "language": "en"}\n',
+    }
+    (tmp_path / name).write_text(lines[name])
+    assert list(kept(tmp_path)) == ["a"]
+    assert reasons(tmp_path)["b"] == f"not listed in {name}"
+
+
+def test_a_corpus_in_the_folder_is_no_source(tmp_path: Path) -> None:
+    tone(tmp_path / "a.wav")
+    for name in ("corpus.json", "sides.jsonl"):
+        (tmp_path / "corpus").mkdir(exist_ok=True)
+        (tmp_path / "corpus" / name).touch()
+    shard = table(tmp_path / "corpus/features/0123/shard.parquet", utt=["a"], wav=["b"], text=["x"])
+    assert [open_source(tmp_path).layout, list(kept(tmp_path)), reasons(tmp_path)] == ["plain", ["a"], {}]
+    assert list(find_shards(tmp_path / "corpus")) == []
+    assert list(find_shards(shard.parent)) == [shard]

@@ -13,13 +13,14 @@ import pytest
 from cosytune.audio.files import write_wave
 from cosytune.data import examining as examining_module
 from cosytune.data.corpus import Corpus
+from cosytune.data.doctor import check_recordings
 from cosytune.data.examining import Examined, Examiner
 from cosytune.data.manifest import Utterance
 from cosytune.data.prepare import prepare_corpus
 from cosytune.data.results import LedgerLine
 from cosytune.data.sentences import sentences
 from cosytune.data.working_index import WorkingIndex
-from cosytune.errors import InputError
+from cosytune.errors import DataError, InputError
 
 RATE = 8000
 
@@ -146,6 +147,27 @@ def test_the_doctor_s_decisions_are_carried_out(folder: Path, tmp_path: Path) ->
     assert prepare_corpus(folder, corpus.path, check=again).ledger.fixed == 0, "an edited check makes another corpus"
 
 
+def test_a_check_or_a_detector_that_is_not_there(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none\.json cannot be read \(No such file.*give the JSON that cosytune"):
+        prepare_corpus(folder, tmp_path / "corpus", check=tmp_path / "none.json")
+    for cut in (True, False):
+        with pytest.raises(InputError, match="there is no detector 'foo'; choose one of auto, silero, energy"):
+            prepare_corpus(folder, tmp_path / "corpus", detector="foo", cut=cut)
+
+
+def test_of_clips_with_one_id_the_doctor_drops_the_later_ones_only(folder: Path, tmp_path: Path) -> None:
+    lines = "".join(f"a,{name}.wav,{name} is said here\n" for name in ("00", "01"))
+    (folder / "list.csv").write_text("id,file,text\n" + lines)
+    result = check_recordings(folder / "list.csv", workers=1)
+    assert [clip.id for clip in result.clips] == ["a", "a"] and "duplicate id" in result.clips[1].reason
+    # What the doctor says of noise is not asked here.
+    result = replace(result, clips=(replace(result.clips[0], decision="kept", findings=()), result.clips[1]))
+    result.write(tmp_path / "check.json")
+    corpus = prepare_corpus(folder / "list.csv", tmp_path / "corpus", check=tmp_path / "check.json")
+    assert [Path(clip.audio).stem for clip in corpus.utterances()] == ["00"]
+    assert corpus.ledger.reasons("dropped") == {"duplicate id": 1}
+
+
 class Parrot:
     name, path = "parrot", None
 
@@ -226,6 +248,15 @@ def test_what_decides_an_outcome_is_in_its_key(folder: Path) -> None:
     keys.append(plain.key(clip))
     assert len(set(keys)) == 4
     assert plain.key(replace(clip, audio="/nowhere.wav")) is None
+
+
+def test_a_torn_index_is_begun_anew(folder: Path, tmp_path: Path) -> None:
+    before = files_of(prepare_corpus(folder, tmp_path / "corpus"))
+    for path in (tmp_path / "corpus").glob(".working.sqlite*"):
+        path.unlink()
+    (tmp_path / "corpus" / ".working.sqlite").write_bytes(b"no database" * 400)
+    (tmp_path / "corpus" / "corpus.json").unlink()
+    assert files_of(prepare_corpus(folder, tmp_path / "corpus")) == before
 
 
 def test_the_index_keeps_the_first_of_two_clips_with_one_id(tmp_path: Path) -> None:

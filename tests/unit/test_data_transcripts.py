@@ -74,6 +74,8 @@ def test_faster_whisper_is_asked_for_local_files_only(tmp_path: Path, monkeypatc
     asked: dict[str, Any] = {}
 
     class Model:
+        supported_languages = ("en", "zh")
+
         def __init__(self, path: str, **options: Any) -> None:
             asked.update(options, path=path)
 
@@ -88,6 +90,10 @@ def test_faster_whisper_is_asked_for_local_files_only(tmp_path: Path, monkeypatc
     assert recogniser.transcribe(np.ones(800, np.float32)) == "Two parts."
     assert asked["local_files_only"] is True and asked["path"] == str(tmp_path)
     assert asked["language"] == "zh" and asked["temperature"] == 0.0
+    with pytest.raises(
+        InputError, match="does not know the language 'tlh', only en, zh: give another --language, or a"
+    ):
+        open_recogniser(str(tmp_path), "tlh").transcribe(np.ones(800, np.float32))
 
 
 def test_transformers_runs_no_code_of_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,15 +106,17 @@ def test_transformers_runs_no_code_of_the_model(tmp_path: Path, monkeypatch: pyt
             asked.update(options, rate=sound["sampling_rate"])
             return {"text": " Guten Tag. "}
 
-    def pipeline(task: str, **options: Any) -> Pipeline:
-        asked.update(options, task=task)
+    # What the real one does not know, it hands on to Whisper's generation, which refuses it.
+    def pipeline(task: str, *, model: str, trust_remote_code: bool, model_kwargs: dict[str, Any]) -> Pipeline:
+        asked.update(model_kwargs, task=task, model=model, trust_remote_code=trust_remote_code)
         return Pipeline()
 
     monkeypatch.setitem(sys.modules, "transformers", SimpleNamespace(pipeline=pipeline))
     (tmp_path / "config.json").write_text(json.dumps({}))
     (tmp_path / "model.safetensors").touch()
     assert open_recogniser(str(tmp_path), "de").transcribe(np.ones(800, np.float32)) == "Guten Tag."
-    assert asked["trust_remote_code"] is False and asked["local_files_only"] is True
+    assert asked["trust_remote_code"] is False and asked["use_safetensors"] is True
+    assert asked["model"] == str(tmp_path) and "chunk_length_s" not in asked
     assert asked["generate_kwargs"] == {"language": "de", "task": "transcribe"} and asked["rate"] == 16_000
 
 

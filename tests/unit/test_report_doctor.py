@@ -138,6 +138,7 @@ def test_many_clips_are_cut_off_in_words(result: DoctorResult, tmp_path: Path) -
 
 def test_a_fine_folder_and_one_without_use(result: DoctorResult, tmp_path: Path) -> None:
     fine = replace(result, clips=result.clips[:1], corpus=(), histograms=(), skipped=(), left_out=3)
+    assert "not looked at: 3 clips (--limit)" in summary(fine)
     _, page = render(fine, [], tmp_path)
     assert "every clip is fine" in page.text and "3 clips were not looked at" in page.text
     useless = replace(result, clips=result.clips[3:])

@@ -22,7 +22,7 @@ from cosytune.training.means import Sums, add_update, mean_values
 from cosytune.training.pace import Pace
 from cosytune.training.pieces import is_out_of_memory
 from cosytune.training.results import PartResult, read_metrics
-from cosytune.training.run import PartRun
+from cosytune.training.run import NOTES, PartRun
 from cosytune.training.settings import LoopSettings
 from cosytune.training.task import Draws, LossReport, Task
 from tests.unit.toy import outcome, same
@@ -169,6 +169,11 @@ def test_another_seed_is_another_run(tmp_path: Path) -> None:
     assert not same(tmp_path / "a", tmp_path / "b")
 
 
+def notes(folder: Path) -> list[str]:
+    """What the run in `folder` had to say to people."""
+    return (folder / "run" / NOTES).read_text().splitlines()
+
+
 @pytest.mark.parametrize("average", [0.0, 0.8])
 def test_an_update_that_is_not_finite_is_left_out_and_recorded(tmp_path: Path, average: float) -> None:
     task = Line()
@@ -180,6 +185,8 @@ def test_an_update_that_is_not_finite_is_left_out_and_recorded(tmp_path: Path, a
 
     result = fit(tmp_path / "run", task, watch, average=average)
     assert result.skipped == [(5, task.seen[5])]
+    clips = ", ".join(task.seen[5])
+    assert notes(tmp_path) == [f"update 6 is left out, loss or gradient is not finite; its clips: {clips}"]
     assert all(torch.equal(value, states[4][name]) for name, value in states[5].items()), "weights or statistics moved"
     assert any(not torch.equal(value, states[5][name]) for name, value in states[6].items())
     weights, curves = outcome(tmp_path / "run")
@@ -273,6 +280,8 @@ def test_three_in_a_row_go_back_to_the_checkpoint_and_on_at_half_the_rate(
     assert [step for step, _ in result.skipped] == [5, 6, 7]
     rates = {p.step: p.value for p in read_metrics(tmp_path / "run" / "metrics.jsonl") if p.name == "learning_rate"}
     assert rates == {10: 0.025, 20: 0.025, 30: 0.025}
+    back = "3 updates in a row were left out: back from update 8 to 4, and on at 0.5 of the rate"
+    assert notes(tmp_path)[-1] == back
     assert result.steps == 30
 
 
@@ -353,7 +362,9 @@ class Small(Mean):
 
 def test_a_batch_that_is_too_large_for_memory_is_cut(tmp_path: Path) -> None:
     whole = fit(tmp_path / "whole", Mean(), batch_seconds=8)
-    cut = fit(tmp_path / "cut", Small(), batch_seconds=8)
+    cut = fit(tmp_path / "run", Small(), batch_seconds=8)
+    said = "memory is too small for the batch of update 2: from here on a batch is worked through in {} pieces"
+    assert notes(tmp_path)[0].startswith(said.format(cut.pieces))
     assert cut.end["error"] == pytest.approx(whole.end["error"], rel=1e-4)
     task = Small()
     task.room = 0

@@ -51,7 +51,7 @@ def test_the_lineage_says_what_was_mixed(pair: tuple[Model, Model], tmp_path: Pa
     start, tuned = pair
     write_model(dial(start, tuned, 0.25), tmp_path / "m")
     entry = read_model(tmp_path / "m").lineage[-1]
-    assert (entry["dial"], entry["start_hash"], entry["mixed_with"]) == (0.25, start.hash(), [tuned.hash()])
+    assert (entry["dial"], entry["start_hash"], entry["mixed_with"]) == (0.25, tuned.hash(), [start.hash()])
     assert entry["result_hash"] == read_model(tmp_path / "m").hash()
     assert average([start, tuned]).lineage[-1]["average_of"] == 2
 
@@ -67,7 +67,7 @@ def test_what_cannot_be_mixed_is_refused(pair: tuple[Model, Model]) -> None:
     for strength in (-0.1, 1.6, float("nan")):
         with pytest.raises(InputError, match=r"is out of range; give 0 \(the start\) to 1.5"):
             dial(start, tuned, strength)
-    with pytest.raises(InputError, match="1 model has no average"):
+    with pytest.raises(InputError, match=r"1 model has no average; give two or more, or a run \(OUTPUT.run\)"):
         average([start])
     parts: dict[str, Any] = {name: part for name, part in tuned.parts.items() if name != "vocoder"}
     with pytest.raises(ModelError, match="only models of the same parts can be mixed"):

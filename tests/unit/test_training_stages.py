@@ -94,6 +94,7 @@ def test_the_lineage_tells_every_stage_by_hash(
     assert [entry["result_hash"] for entry in lineage] == [model.hash() for model in models[1:]]
     assert [entry["corpus_hash"] for entry in lineage] == [toy_corpus.hash, toy_corpus.hash, tuning_corpus.hash]
     result = read_stage_result(family["tuned"].run_folder)
+    assert lineage[-1]["settings"] == {part.part: part.settings for part in result.parts}
     assert lineage[-1]["settings_hash"] == hash_json([part.settings for part in result.parts])
     assert {(entry["seed"], tuple(entry["parts"])) for entry in lineage[1:]} == {(1, LM_FLOW)}
 
@@ -105,6 +106,37 @@ def test_voices_come_with_sft_and_stay(family: dict[str, StagePlan], toy_corpus:
     assert (set(base.voices), set(sft.voices), set(tuned.voices)) == (set(), speakers, speakers | new)
     assert len(new) == 1 and not new & speakers
     assert all(torch.equal(voice.vector, tuned.voices[name].vector) for name, voice in sft.voices.items())
+
+
+def test_a_voice_that_is_taught_again_is_named_before_it_is_replaced(
+    family: dict[str, StagePlan], toy_corpus: Corpus, tuning_corpus: Corpus, tmp_path: Path
+) -> None:
+    start, reporter = family["tuned"].output, Quiet()
+    # The settings are refused after what the start and the corpus have to say to each other: nothing is trained here.
+    plan = plan_of("tune", start, tuning_corpus, start, LM_FLOW)
+    with pytest.raises(TrainingError, match="holds a run from another start"):
+        run_stage(plan, reporter)
+    (name,) = {clip.speaker for clip in tuning_corpus.utterances()}
+    said = [line for line in reporter.lines if "has a voice of this name" in line]
+    assert len(said) == 1 and said[0].startswith(f"{name}: tuned has a voice of this name, which is now taught again")
+
+
+def test_more_processes_than_clips_are_told(
+    family: dict[str, StagePlan], toy_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stages_module, "joined", lambda: True)
+    for processes, said in ((2, 0), (64, 1)):
+        monkeypatch.setattr(stages_module, "size", lambda number=processes: number)
+        reporter = Quiet()
+        with pytest.raises(TrainingError, match="holds a run from another start"):
+            run_stage(plan_of("sft", family["base"].output, toy_corpus, family["tuned"].output, ("lm",)), reporter)
+        assert sum("is dealt to 64 processes" in line for line in reporter.lines) == said
+    crops = plan_of("sft", family["base"].output, toy_corpus, family["tuned"].output, ("vocoder",))
+    monkeypatch.setattr(stages_module, "size", lambda: 5)  # of 0.2 s, five go into a batch of 1 s
+    reporter = Quiet()
+    with pytest.raises(TrainingError, match="holds a run from another start"):
+        run_stage(crops, reporter)
+    assert not any("is dealt to" in line for line in reporter.lines)
 
 
 def test_a_new_speaker_encoder_ends_the_old_voices(
@@ -340,6 +372,13 @@ def test_what_would_stop_a_later_part_stops_at_once(
     silent = prepare_corpus(mute, tmp_path / "mute.corpus", language="en", validation=0.3)
     with pytest.raises(DataError, match="and a speech tokenizer learns from transcripts"):
         run_stage(plan_of("pretrain", family["base"].output, silent, tmp_path / "two", ("speech_tokenizer",)), Quiet())
+    with pytest.raises(DataError, match="an LM tuned on them forgets to read; add transcripts"):
+        run_stage(plan_of("tune", family["base"].output, silent, tmp_path / "two", LM_FLOW), Quiet())
+    wrong = plan_of("tune", family["base"].output, toy_corpus, tmp_path / "two", ("lm",))
+    wrong = replace(wrong, overrides={"lm": {"freeze": ["no_such_module"]}})
+    with pytest.raises(InputError, match="freeze names 'no_such_module', which this network does not have"):
+        run_stage(wrong, Quiet())
+    assert not (tmp_path / "two.run").exists()
 
 
 def test_an_lm_of_another_text_tokenizer_is_refused_before_training(

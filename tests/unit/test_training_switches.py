@@ -88,6 +88,8 @@ def test_the_train_curve_shows_the_loss_that_validation_shows(
 def test_adapters_are_merged_into_a_plain_part(
     part: PartName, toy_model: Path, toy_corpus: Corpus, tmp_path: Path
 ) -> None:
+    from peft import PeftModel
+
     start = start_of(part, toy_model)
     result = train_toy(part, toy_model, toy_corpus, tmp_path, lora_rank=2, learning_rate=2e-2, average=0.5)
     weights, _ = outcome(tmp_path)
@@ -96,6 +98,10 @@ def test_adapters_are_merged_into_a_plain_part(
     assert changed
     assert all(name.endswith(".weight") and any(w.isdigit() for w in name.split(".")) for name in changed)
     assert result.end != result.start
+    # peft alone makes the same of its own files and the start.
+    alone = PeftModel.from_pretrained(read_model(toy_model).part(part), str(tmp_path / "adapter")).merge_and_unload()
+    for name, value in alone.state_dict().items():
+        torch.testing.assert_close(value, weights[name], rtol=0, atol=1e-6)
     config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == str(toy_model)
 

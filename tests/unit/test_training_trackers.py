@@ -251,7 +251,8 @@ def fake_wandb(calls: list[Any]) -> ModuleType:
         calls.append(("init", options))
         return SimpleNamespace(
             id=options["id"] or "w1",
-            log=lambda values, step: calls.append(("log", values, step)),
+            log=lambda values, step, commit=None: calls.append(("log", values, step, commit)),
+            define_metric=lambda name, step_metric: calls.append(("axis", name, step_metric)),
             finish=lambda: calls.append(("finish",)),
         )
 
@@ -273,14 +274,29 @@ def test_wandb_gets_one_run_that_a_resume_goes_on_with(tmp_path: Path, monkeypat
         "dir": str(tmp_path),
         "config": SETTINGS,
     }
-    assert calls[1] == ("log", {f"{CURVE}/validation": 5.0}, 0)
+    assert calls[1] == ("axis", "*", "update")
+    assert calls[2] == ("log", {"update": 0, f"{CURVE}/validation": 5.0}, 0, None)
     calls.clear()
     run = run_of(tmp_path, "wandb")
     run.load()
     run.record([point(20, "train", 3.0)])
     run._trackers.close()
     assert (calls[0][1]["id"], calls[0][1]["resume"]) == ("w1", "allow")
-    assert calls[1:] == [("log", {f"{CURVE}/train": 3.0}, 20), ("finish",)]
+    assert calls[2:] == [("log", {"update": 20, f"{CURVE}/train": 3.0}, 20, None), ("finish",)]
+
+
+def test_what_a_checkpoint_knows_wandb_no_longer_holds_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It sends a step when the next one comes, or when it is told to; after that it takes no more of that step."""
+    calls: list[Any] = []
+    monkeypatch.setitem(sys.modules, "wandb", fake_wandb(calls))
+    run = run_of(tmp_path, "wandb")
+    run.load()
+    run.record([point(10, "train", 4.0)])
+    calls.clear()
+    run.save(10, {})
+    run.save(10, {})
+    run.record([point(10, "validation", 5.0)])
+    assert calls == [("log", {}, 10, True), ("log", {"update": 10, f"{CURVE}/validation": 5.0}, 11, None)]
 
 
 @pytest.mark.parametrize(("name", "fake"), [("mlflow", fake_mlflow), ("wandb", fake_wandb)])

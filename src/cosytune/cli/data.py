@@ -71,7 +71,8 @@ def check(
         )
     result.write(data)
     write_doctor_page(result, exhibits, page, data.name)
-    value = {"page": str(page), "data": str(data), "usable": result.usable, **result.account()}
+    value = {"page": str(page), "data": str(data), "usable": result.usable, "left_out": result.left_out}
+    value.update(result.account())
     print_result(value, f"{summary(result)}\n{page}, {data}", as_json=as_json)
     if not result.usable:
         raise typer.Exit(DataError.exit_status)

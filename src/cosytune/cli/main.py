@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import sqlite3
 import sys
 from typing import Any
 
@@ -81,7 +82,8 @@ def main() -> None:
         # Whoever read our output has gone; Python must not complain about that when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except OSError as error:
+    except (OSError, sqlite3.OperationalError) as error:
+        # SQLite has an error of its own for a disk that is full.
         print_error(f"{error}; check the path, the permissions and the space on the disk", as_json=as_json)
         sys.exit(CosytuneError.exit_status)
     if status == STOPPED:

@@ -14,6 +14,8 @@ from cosytune.cli.training_options import (
     JSON,
     OUTPUT,
     PARTS,
+    REPLAY,
+    REPLAY_DATA,
     SEED,
     SETTINGS,
     SHARD,
@@ -38,6 +40,8 @@ def command(
     seed: int = SEED,
     workers: int = WORKERS,
     strategy: str = STRATEGY,
+    replay: float = REPLAY,
+    replay_data: Path = REPLAY_DATA,
     track: str = TRACK,
     disk_budget: float = DISK_BUDGET,
     shard: bool = SHARD,
@@ -60,4 +64,5 @@ def command(
     elif size is not None:
         raise InputError(f"--size {size} is for a model begun from nothing; {start} has its size, leave one out")
     asked = Asked("pretrain", start, data, output, parts, settings, seed, workers, strategy, force, as_json)
+    asked = replace(asked, replay=replay, replay_data=replay_data)
     run(replace(asked, track=track, disk_budget=disk_budget, shard=shard))

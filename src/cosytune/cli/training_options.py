@@ -22,6 +22,8 @@ __all__ = [
     "LISTEN",
     "OUTPUT",
     "PARTS",
+    "REPLAY",
+    "REPLAY_DATA",
     "SEED",
     "SETTINGS",
     "SHARD",

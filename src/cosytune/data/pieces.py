@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 
@@ -37,7 +38,7 @@ class CutSettings:
             believed.
 
     Raises:
-        InputError: a number is out of range.
+        InputError: a number is out of range, or there is no such detector.
     """
 
     shortest: float = 2.0
@@ -56,6 +57,8 @@ class CutSettings:
                 f"{self.keep_silence:g} s of silence were to be kept at each end of a clip; give 0 to a quarter of the "
                 f"longest clip ({self.longest / 4:g} s)"
             )
+        if self.detector not in get_args(Detector):
+            raise InputError(f"there is no detector {self.detector!r}; choose one of {', '.join(get_args(Detector))}")
         if not 0.5 < self.confidence < 1:
             raise InputError(
                 f"a confidence of {self.confidence:g} was asked for; give a probability above 0.5 and below 1"

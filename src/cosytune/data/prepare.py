@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -15,10 +16,11 @@ from typing import Any
 from cosytune.audio.pauses import Detector
 from cosytune.data.corpus import MARKER, Contents, Corpus, read_json, read_sides, write_corpus
 from cosytune.data.cutting import CutSettings
-from cosytune.data.doctor_results import ClipCheck, read_clips
+from cosytune.data.doctor_results import read_clips
 from cosytune.data.engine import EngineName, open_engine
 from cosytune.data.examining import Examined, Examiner
 from cosytune.data.importers import open_source, source_files
+from cosytune.data.importers.disk_index import DiskIndex
 from cosytune.data.importers.source import Entry, dropped
 from cosytune.data.languages import LanguageVote
 from cosytune.data.manifest import Utterance, read_manifest
@@ -70,6 +72,9 @@ class Preparation:
             without.
         check: JSON of the data doctor whose decisions are carried out; None: none are.
         recipe: name of a Lhotse recipe that reads the folder; None: what the folder is, is recognised.
+
+    Raises:
+        InputError: there is no such detector.
     """
 
     language: str | None = None
@@ -83,6 +88,10 @@ class Preparation:
     transcribe: str | None = None
     check: Path | None = None
     recipe: str | None = None
+
+    def __post_init__(self) -> None:
+        # Also where nothing is to be cut.
+        CutSettings(detector=self.detector)
 
     @property
     def cut_settings(self) -> CutSettings | None:
@@ -99,7 +108,13 @@ class Preparation:
 
     def to_json(self) -> dict[str, Any]:
         """What decides the corpus beside its source; the doctor's decisions by their contents."""
-        decided = None if self.check is None else hashlib.sha256(self.check.read_bytes()).hexdigest()
+        try:
+            decided = None if self.check is None else hashlib.sha256(self.check.read_bytes()).hexdigest()
+        except OSError as error:
+            raise DataError(
+                f"the check {self.check} cannot be read ({error.strerror}); give the JSON that "
+                "cosytune data check left beside its page"
+            ) from error
         return {**asdict(self), "check": decided}
 
 
@@ -150,7 +165,7 @@ def prepare_corpus(
         if (corpus / MARKER).is_file() and all(earlier.get(name) == value for name, value in listing.items()):
             return Corpus(corpus)
         with closing(WorkingIndex(corpus / INDEX)) as index:
-            entries = _decided(source.entries, {} if wanted.check is None else _decisions(wanted.check))
+            entries = _decided(source.entries, DiskIndex() if wanted.check is None else _decisions(wanted.check))
             with open_engine(engine, workers, address=address) as at_work:
                 for done, found in enumerate(_examined(entries, examiner, index, at_work.map), start=1):
                     index.add(found)
@@ -257,26 +272,27 @@ def _with_change(found: Examined, change: str) -> Examined:
     return replace(found, changes=changes)
 
 
-def _decisions(path: Path) -> dict[str, ClipCheck]:
-    """What the doctor would drop or trim, by id."""
-    return {clip.id: clip for clip in read_clips(path) if clip.decision != "kept"}
+def _decisions(path: Path) -> DiskIndex:
+    """What the doctor decided, by id, as JSON on disk; of several clips with one id the first counts."""
+    clips = read_clips(path)
+    return DiskIndex((clip.id, json.dumps([clip.decision, clip.reason, clip.start, clip.end])) for clip in clips)
 
 
-def _decided(entries: Iterator[Entry], decisions: Mapping[str, ClipCheck]) -> Iterator[tuple[Entry, str]]:
+def _decided(entries: Iterator[Entry], decisions: DiskIndex) -> Iterator[tuple[Entry, str]]:
     """Entries after the doctor's decisions, each with what he changed."""
     for entry in entries:
-        decision = decisions.get(entry.id)
-        if decision is None or isinstance(entry, LedgerLine):
+        decision, reason, start, end = json.loads(decisions.take(entry.id) or '["kept", "", null, null]')
+        if decision == "kept" or isinstance(entry, LedgerLine):
             yield entry, ""
-        elif decision.decision == "dropped":
-            yield dropped(entry.id, entry.audio, decision.reason), ""
-        elif decision.start is None and decision.end is None:
+        elif decision == "dropped":
+            yield dropped(entry.id, entry.audio, reason), ""
+        elif start is None and end is None:
             # What prepare does anyway, such as cutting.
             yield entry, ""
         else:
-            start = entry.start if decision.start is None else decision.start
-            end = entry.end if decision.end is None else decision.end
-            yield replace(entry, start=start, end=end), decision.reason
+            start = entry.start if start is None else start
+            end = entry.end if end is None else end
+            yield replace(entry, start=start, end=end), reason
 
 
 def _give_languages(index: WorkingIndex, language: str | None) -> tuple[str, ...]:
@@ -294,15 +310,20 @@ def _give_languages(index: WorkingIndex, language: str | None) -> tuple[str, ...
     if not counts:
         return ()
     untold = counts.pop("", 0)
-    common = counts.most_common(1)[0][0] if counts else "en"
+    if not counts:
+        common = "en"
+        note = f"the language was not given and nothing tells it: {common} was taken; correct it with --language"
+    else:
+        common = counts.most_common(1)[0][0]
+        counts[common] += untold
+        named = ", ".join(f"{code} for {count}" for code, count in sorted(counts.items()))
+        note = f"the language was not given and guessed from the texts: {named} clips; correct it with --language"
     index.replace(
         (number, replace(clip, language=vote.guess(clip) or common))
         for number, clip in index.clips()
         if not clip.language
     )
-    counts[common] += untold
-    named = ", ".join(f"{code} for {count}" for code, count in sorted(counts.items()))
-    return (f"the language was not given and guessed from the texts: {named} clips; correct it with --language",)
+    return (note,)
 
 
 def _draw_sides(index: WorkingIndex, corpus: Path, settings: SplitSettings) -> tuple[dict[str, Any], tuple[str, ...]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +24,8 @@ __all__ = ["KINDS", "Recogniser", "open_recogniser", "transcribe_clip"]
 
 KINDS = ("pocketsphinx", "faster-whisper", "whisper", "transformers")
 _FULL_SCALE = 32_767
+_WINDOW_SECONDS = 30
+"""What Whisper hears at once, and what others are given at once."""
 _ACCEPTED = (
     "give pocketsphinx (English), a faster-whisper folder (model.bin and config.json), an openai-whisper file (.pt) "
     "or a transformers folder (config.json and *.safetensors)"
@@ -167,9 +170,9 @@ class _Pocketsphinx:
 
 class _FasterWhisper:
     def __init__(self, recogniser: Recogniser) -> None:
-        self._language = recogniser.language or None
         model = _package("faster-whisper").WhisperModel
         self._model = _loaded(recogniser, model, str(recogniser.path), compute_type="default", local_files_only=True)
+        self._language = _understood(recogniser, self._model.supported_languages) or None
 
     def hear(self, wave: np.ndarray) -> str:
         segments, _ = self._model.transcribe(
@@ -180,9 +183,11 @@ class _FasterWhisper:
 
 class _Whisper:
     def __init__(self, recogniser: Recogniser) -> None:
-        self._language = recogniser.language or None
+        whisper = _package("whisper")
         # load_model takes a path as it is, and reads it with weights_only.
-        self._model = _loaded(recogniser, _package("whisper").load_model, str(recogniser.path), device="cpu")
+        self._model = _loaded(recogniser, whisper.load_model, str(recogniser.path), device="cpu")
+        known = whisper.tokenizer.LANGUAGES if self._model.is_multilingual else ["en"]
+        self._language = _understood(recogniser, known) or None
 
     def hear(self, wave: np.ndarray) -> str:
         heard = self._model.transcribe(
@@ -193,23 +198,43 @@ class _Whisper:
 
 class _Transformers:
     def __init__(self, recogniser: Recogniser) -> None:
-        self._language = recogniser.language
         self._pipeline = _loaded(
             recogniser,
             _package("transformers").pipeline,
             "automatic-speech-recognition",
             model=str(recogniser.path),
-            chunk_length_s=30,
-            local_files_only=True,
             trust_remote_code=False,
-            use_safetensors=True,
+            # Not options of the pipeline itself: it hands on to the generation what it does not know.
+            model_kwargs={"use_safetensors": True},
         )
+        generation = getattr(self._pipeline.model, "generation_config", None)
+        languages = getattr(generation, "lang_to_id", None) or {}
+        self._options: dict[str, Any] = {}
+        if _understood(recogniser, [token.strip("<|>") for token in languages] or [recogniser.language]) and languages:
+            self._options["generate_kwargs"] = {"language": recogniser.language, "task": "transcribe"}
+        # Whisper itself goes from window to window, by the times that it writes; others are given parts.
+        by_times = hasattr(generation, "no_timestamps_token_id")
+        self._long = {"return_timestamps": True} if by_times else {"chunk_length_s": _WINDOW_SECONDS}
 
     def hear(self, wave: np.ndarray) -> str:
-        options = {}
-        if self._language and hasattr(getattr(self._pipeline.model, "generation_config", None), "lang_to_id"):
-            options = {"generate_kwargs": {"language": self._language, "task": "transcribe"}}
-        return str(self._pipeline({"raw": wave, "sampling_rate": FEATURE_SAMPLE_RATE}, **options)["text"])
+        long = self._long if len(wave) > _WINDOW_SECONDS * FEATURE_SAMPLE_RATE else {}
+        sound = {"raw": wave, "sampling_rate": FEATURE_SAMPLE_RATE}
+        return str(self._pipeline(sound, **self._options, **long)["text"])
+
+
+def _understood(recogniser: Recogniser, languages: Iterable[str]) -> str:
+    """The recogniser's language, if its model knows it.
+
+    Raises:
+        InputError: it does not.
+    """
+    known = sorted(languages)
+    if recogniser.language and recogniser.language not in known:
+        raise InputError(
+            f"{recogniser.path} does not know the language {recogniser.language!r}, only {', '.join(known)}: give "
+            "another --language, or a model that knows it"
+        )
+    return recogniser.language
 
 
 def _loaded(recogniser: Recogniser, load: Any, *arguments: Any, **options: Any) -> Any:

@@ -39,9 +39,7 @@ class WorkingIndex:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._base = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        # A torn file costs a repetition; waiting for the disk at every save would cost more.
-        self._base.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;" + _TABLES)
+        self._base = _opened(path)
         self._base.execute("BEGIN")
         self._unsaved = 0
         self.seen = 0
@@ -145,6 +143,21 @@ class WorkingIndex:
         """The account, in the order in which the clips came."""
         for (line,) in self._base.execute("SELECT line FROM clips ORDER BY number"):
             yield LedgerLine(**json.loads(line))
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    """The index with its tables; a file that is none, such as a torn one, is begun anew."""
+    base = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        # A torn file costs a repetition; waiting for the disk at every save would cost more.
+        base.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;" + _TABLES)
+    except sqlite3.OperationalError:
+        raise
+    except sqlite3.DatabaseError:
+        base.close()
+        path.unlink()
+        return _opened(path)
+    return base
 
 
 def _text(value: dict[str, object]) -> str:

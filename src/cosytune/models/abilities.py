@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from cosytune.models.identify import Identity, Kind
+from cosytune.models.identify import Identity, Kind, begun_here
 from cosytune.models.model import FRONT_ENDS, Model
 
 __all__ = ["Ability", "abilities_of", "has_front_end"]
@@ -91,7 +91,6 @@ def _instructions(model: Model, identity: Identity, mute: str) -> Ability:
     if identity.confidence == "proven":
         instruct = identity.kind == "instruct"
         return Ability(what, instruct, f"it is {'an' if instruct else 'no'} Instruct model")
-    begun_here = identity.kind == "untrained" or (model.lineage and model.lineage[0].get("stage") == "pretrain")
-    if identity.confidence == "recorded" and begun_here:
+    if identity.confidence == "recorded" and (identity.kind == "untrained" or begun_here(model.lineage)):
         return Ability(what, False, "no stage on its record had clips with instructions")
     return Ability(what, None, "whether it comes from an Instruct model, which is trained to, is not known")

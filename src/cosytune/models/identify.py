@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["Clues", "Confidence", "Identity", "Kind", "KnownFile", "identify"]
+__all__ = ["Clues", "Confidence", "Identity", "Kind", "KnownFile", "begun_here", "identify"]
 
 Kind = Literal["untrained", "base", "sft", "instruct", "fine-tuned", "unknown"]
 Confidence = Literal["recorded", "proven", "likely", "weak", "none"]
@@ -19,7 +19,6 @@ RELEASED_LM = {310_718_465: "CosyVoice-300M", 310_718_465 + (60_515 - 51_866) * 
 """Parameters of a released LM (specification, section 0); the 25 Hz one has more text tokens, each 512 wide."""
 
 _OF_STAGE: dict[str, tuple[Kind, str]] = {
-    "initial": ("untrained", "random weights, never trained"),
     "pretrain": ("base", "a base model, pre-trained by cosytune"),
     "sft": ("sft", "an SFT model, fine-tuned by cosytune on labelled speakers"),
     "tune": ("fine-tuned", "a model that cosytune fine-tuned to one task"),
@@ -114,31 +113,48 @@ def identify(clues: Clues) -> Identity:
 
 
 def _from_record(clues: Clues) -> Identity:
-    if not clues.lineage:
+    # The first entry of what began here says how the random weights were drawn: no stage of training.
+    begun = bool(clues.lineage) and clues.lineage[0].get("stage") == "initial"
+    lineage = clues.lineage[1:] if begun else clues.lineage
+    if not lineage:
         return Identity("untrained", "recorded", _WORDS["untrained"], ("no stage of training is on record",))
-    last = str(clues.lineage[-1].get("stage"))
+    last = str(lineage[-1].get("stage"))
     kind, words = _OF_STAGE.get(last, ("unknown", _WORDS["unknown"]))
-    first = clues.lineage[0]
-    evidence = [f"lineage: {_stage(entry)}" for entry in clues.lineage]
-    if first.get("stage") not in ("initial", "pretrain"):
+    first = lineage[0]
+    evidence = [f"lineage: {_told(entry)}" for entry in lineage]
+    if not begun_here(clues.lineage):
         evidence.append(f"what {first.get('start', '?')} was before its first stage here is not on record")
     confidence: Confidence = "none" if kind == "unknown" else "recorded"
     return Identity(kind, confidence, f"{words} ({_HOW_SURE[confidence]})", tuple(evidence))
 
 
-def _stage(entry: Mapping[str, object]) -> str:
-    """One stage of a record in words."""
-    corpus = f"corpus {_short(entry.get('corpus_hash'))}"
-    if entry.get("stage") == "initial":
-        return (
-            f"random weights of size {entry.get('size', '?')}, seed {entry.get('seed', '?')}, text tokens of {corpus}"
-        )
+def begun_here(lineage: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a record goes back to random weights: of any other first start nobody knows what it was."""
+    if not lineage:
+        return False
+    stage, start = lineage[0].get("stage"), str(lineage[0].get("start"))
+    return stage == "initial" or (stage == "pretrain" and start.endswith("-initial"))
+
+
+def _told(entry: Mapping[str, Any]) -> str:
+    """One entry of a lineage in words."""
     start = f"{entry.get('start', '?')} ({_short(entry.get('start_hash'))})"
-    return f"{entry.get('stage', '?')} of {_listed(entry.get('parts'))} from {start} on {corpus}"
+    if "dial" in entry:
+        return f"{start} at {entry['dial']} of its way from {_listed_hashes(entry.get('mixed_with'))}"
+    if "average_of" in entry:
+        return f"mean of {entry['average_of']} models, the last one {start}"
+    if "average_of_steps" in entry:
+        return f"{start} with the mean of the best checkpoints of its {_listed(entry.get('parts'))}"
+    made = f"{entry.get('stage', '?')} of {_listed(entry.get('parts'))}"
+    return f"{made} from {start} on corpus {_short(entry.get('corpus_hash'))}"
 
 
 def _listed(parts: object) -> str:
     return ", ".join(map(str, parts)) if isinstance(parts, list) and parts else "unnamed parts"
+
+
+def _listed_hashes(digests: object) -> str:
+    return ", ".join(map(_short, digests)) if isinstance(digests, list) and digests else "?"
 
 
 def _short(digest: object) -> str:

@@ -128,6 +128,8 @@ def summary(result: DoctorResult) -> str:
         lines.append(f"  {defect:22} {sum(actions.values()):6}  ({named})  {ABOUT.get(defect, '')}")
     lines += [f"  ! {finding.words}" for finding in result.corpus if finding.serious]
     lines += [f"  - {finding.words}" for finding in result.corpus if not finding.serious]
+    if result.left_out:
+        lines.append(f"  not looked at: {count(result.left_out, 'clip')} (--limit)")
     lines += [f"  not checked: {own.check}: {own.reason}" for own in result.skipped]
     return "\n".join(line.rstrip() for line in lines)
 

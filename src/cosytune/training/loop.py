@@ -37,6 +37,7 @@ LARGEST_ROLLBACKS = 3
 MERGE_TOLERANCE = 1e-3
 """Relative difference of validation values that rounding may make when adapters are merged."""
 LOG_EVERY = 10
+CLIPS_NAMED = 8
 
 Watch = Callable[[int], None]
 
@@ -93,6 +94,12 @@ def train(
         while not loop.ended:
             loop.run_on(watch, stop)
     return loop.finish()
+
+
+def _named(clips: Sequence[str]) -> str:
+    """The clips of a batch in words; all of them are in the result."""
+    more = f" and {len(clips) - CLIPS_NAMED} more" if len(clips) > CLIPS_NAMED else ""
+    return f"its clips: {', '.join(clips[:CLIPS_NAMED])}{more}"
 
 
 class _Loop:
@@ -192,8 +199,13 @@ class _Loop:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["share"]
         self.modules.train()
-        counted = [buffer.clone() for buffer in self.modules.buffers()]
+        counted, pieces = [buffer.clone() for buffer in self.modules.buffers()], self.gradients.pieces
         report = self.gradients.of(ids, progress.step)
+        if self.gradients.pieces > pieces:
+            self._say(
+                f"memory is too small for the batch of update {progress.step + 1}: from here on a batch is worked "
+                f"through in {self.gradients.pieces} pieces, with the same gradient"
+            )
         norm = whole(nn.utils.clip_grad_norm_(self.trained, settings.clip_norm))
         if math.isfinite(report.loss.item()) and math.isfinite(norm.item()):
             self.optimizer.step()
@@ -207,8 +219,10 @@ class _Loop:
             # Batch statistics were counted on the way to the loss, and one number that is none would stay in them.
             for buffer, before in zip(self.modules.buffers(), counted, strict=True):
                 buffer.copy_(before)
-            progress.skipped.append((progress.step, gather(ids)))
+            clips = gather(ids)
+            progress.skipped.append((progress.step, clips))
             progress.skips_in_a_row += 1
+            self._say(f"update {progress.step + 1} is left out, loss or gradient is not finite; {_named(clips)}")
         self.optimizer.zero_grad(set_to_none=True)
         progress.step += 1
         progress.audio_seconds += report.audio_seconds
@@ -291,7 +305,15 @@ class _Loop:
         progress.skipped, progress.rollbacks = skipped, rollbacks
         progress.rate_share /= 2
         progress.skips_in_a_row = 0
+        self._say(
+            f"{SKIPS_BEFORE_ROLLBACK} updates in a row were left out: back from update {reached} to {progress.step}, "
+            f"and on at {progress.rate_share:g} of the rate"
+        )
         self._save()
+
+    def _say(self, line: str) -> None:
+        if leads():
+            self.run.say(line)
 
     def _listen(self) -> None:
         """Hear the averaged weights as they are, and keep them if they are among the best."""

@@ -48,7 +48,9 @@ def average(models: Sequence[Model]) -> Model:
         ModelError: the models do not have the same parts, sizes or front ends.
     """
     if len(models) < 2:
-        raise InputError(f"{len(models)} model has no average; give two or more")
+        raise InputError(
+            f"{len(models)} model has no average; give two or more, or a run (OUTPUT.run) for the checkpoints it kept"
+        )
     return _mixed(models, [1 / len(models)] * len(models), {"average_of": len(models)})
 
 
@@ -60,9 +62,10 @@ def _mixed(models: Sequence[Model], weights: Sequence[float], how: dict[str, Any
     mixed = replace(last, parts=parts)
     entry = {
         "stage": last.stage,
-        "start": models[0].name,
-        "start_hash": models[0].hash(),
-        "mixed_with": [model.hash() for model in models[1:]],
+        # The lineage goes on from the model that it is of.
+        "start": last.name,
+        "start_hash": last.hash(),
+        "mixed_with": [model.hash() for model in models[:-1]],
         "parts": sorted(parts),
         "cosytune": __version__,
         "result_hash": mixed.hash(),

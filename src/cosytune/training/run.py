@@ -24,7 +24,7 @@ from cosytune.training.results import MetricPoint, PartResult, Speed, read_metri
 from cosytune.training.sharding import like, whole
 from cosytune.training.trackers import TrackerName, Trackers
 
-__all__ = ["NOTES", "PartRun", "RunOptions", "load_moving", "moving_state"]
+__all__ = ["NOTES", "PartRun", "RunOptions", "best_steps", "load_moving", "moving_state", "read_best"]
 
 KEEP_CHECKPOINTS = 2
 NOTES = "notes.log"
@@ -69,6 +69,25 @@ def load_moving(modules: nn.Module, state: dict[str, Tensor], folder: Path) -> N
             "delete the run folder to start over"
         )
     modules.load_state_dict({name: like(value, expected[name]) for name, value in state.items()}, strict=False)
+
+
+def best_steps(folder: Path) -> list[int]:
+    """Steps of the checkpoints that a part's run kept by what was heard, in the order of time."""
+    return _steps(folder / "best")
+
+
+def read_best(folder: Path, step: int, modules: nn.Module) -> None:
+    """Put weights that a part's run kept into the modules that it trained.
+
+    Raises:
+        TrainingError: they are damaged, or belong to other modules.
+    """
+    path = _best(folder, step)
+    load_moving(modules, _read_state(path), folder)
+
+
+def _best(folder: Path, step: int) -> Path:
+    return folder / "best" / f"step-{step:08d}.pt"
 
 
 class PartRun:
@@ -207,7 +226,7 @@ class PartRun:
 
     def kept(self, step: int) -> dict[str, Tensor]:
         """What `keep` wrote."""
-        return torch.load(self._kept(step), weights_only=True, map_location="cpu")
+        return _read_state(self._kept(step))
 
     def keep_samples(self, step: int, files: Mapping[str, bytes]) -> None:
         """Write what a checkpoint said; a step that is heard again after a crash takes its own place."""
@@ -219,7 +238,7 @@ class PartRun:
                 path.unlink()
 
     def _kept(self, step: int) -> Path:
-        return self.folder / "best" / f"step-{step:08d}.pt"
+        return _best(self.folder, step)
 
     def finish(self, weights: dict[str, torch.Tensor], result: PartResult) -> None:
         """Write the trained weights, then the result, then drop the checkpoints.

@@ -112,7 +112,10 @@ class LoopSettings(BaseModel):
     @model_validator(mode="after")
     def _switches_that_belong_together(self) -> Self:
         if (self.anchor == "none") != (self.anchor_weight == 0):
-            raise ValueError(f"anchor {self.anchor!r} and anchor_weight {self.anchor_weight} do not go together")
+            raise ValueError(
+                f"anchor {self.anchor!r} and anchor_weight {self.anchor_weight} do not go together: an anchor needs a "
+                "weight above 0, and without an anchor there is nothing to weigh"
+            )
         if self.lora_rank and self.anchor == "l2sp":
             raise ValueError("LoRA leaves the start's weights as they are, so anchor 'l2sp' has nothing to pull back")
         return self
@@ -250,8 +253,11 @@ def override(settings: LoopSettings, part: PartName, changes: Mapping[str, Any])
         return LoopSettings(**{**settings.model_dump(), **changes})
     except ValidationError as error:
         first = error.errors()[0]
-        what = f"{first['loc'][0]} = {first['input']!r}" if first["loc"] else ", ".join(changes)
-        raise InputError(f"setting {part}.{what}: {first['msg']}; change it in the settings") from error
+        why = first["msg"].removeprefix("Value error, ")
+        if not first["loc"]:  # each is allowed, but not all together
+            raise InputError(f"settings of the {part}: {why}; change one of them") from error
+        what = f"{first['loc'][0]} = {first['input']!r}"
+        raise InputError(f"setting {part}.{what}: {why}; change it in the settings") from error
 
 
 def vector_kind(stage: StageName) -> Literal["speaker", "utterance"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -24,17 +25,18 @@ from cosytune.models.loading import load_strictly, network_of
 from cosytune.models.sizes import family_size
 from cosytune.models.voices import Voice
 from cosytune.text.tokenizers import SmallTokenizer, load_tokenizer
-from cosytune.training.clips import spoken_text
+from cosytune.training.clips import has_words, spoken_text
 from cosytune.training.features import corpus_features
 from cosytune.training.jobs import PartJob, Reporter, default_workers, run_jobs, threads_for
+from cosytune.training.movement import Movement
 from cosytune.training.precision import fast_bfloat16
 from cosytune.training.preflight import preflight_once
-from cosytune.training.processes import joined
+from cosytune.training.processes import joined, size
 from cosytune.training.rehearsal import rehearsal_languages, speak_rehearsal
 from cosytune.training.results import PartResult, StageResult, read_record
 from cosytune.training.run import RunOptions
 from cosytune.training.selection import Listener
-from cosytune.training.settings import PARTS, LoopSettings, PartName, StageName
+from cosytune.training.settings import PARTS, LoopSettings, PartName, StageName, takes
 from cosytune.training.strategies import Situation, StrategyName, check_range, default_strategy, resolve
 
 __all__ = ["DEFAULT_PARTS", "StagePlan", "initial_model", "read_stage_result", "resolve_settings", "run_stage"]
@@ -154,6 +156,9 @@ def run_stage(plan: StagePlan, reporter: Reporter) -> StageResult:
         "rehearsal": None if plan.rehearsal is None else Corpus(plan.rehearsal).hash,
     }
     _check(plan, start, corpus)
+    _check_movement(plan, settings)
+    _say_taught_again(plan, start, corpus, reporter)
+    _say_idle(settings, corpus, reporter)
     _claim(plan, identity)
     try:
         held = lock(plan.run_folder / ".lock", wait=False)
@@ -210,6 +215,12 @@ def _check(plan: StagePlan, start: Model, corpus: Corpus) -> None:
     """Everything that a part would stop at after the parts before it have trained for hours."""
     if "lm" in plan.parts:
         check_text_tokens(start, load_tokenizer(start.tokenizer.kind, start.tokenizer.data).vocabulary_size)
+    if "lm" in plan.parts and plan.stage != "pretrain" and not any(map(has_words, corpus.stream("train"))):
+        raise DataError(
+            f"no training clip of {corpus.path} has a transcript, and an LM tuned on them forgets to read; add "
+            "transcripts (cosytune data prepare --transcribe), give --parts flow, which needs none, or train with "
+            "cosytune pretrain, where the LM learns from such clips to go on speaking"
+        )
     if "speech_tokenizer" in plan.parts and not any(clip.text for clip in corpus.stream("train")):
         raise DataError(
             f"no training clip of {corpus.path} has a transcript, and a speech tokenizer learns from transcripts; "
@@ -220,6 +231,39 @@ def _check(plan: StagePlan, start: Model, corpus: Corpus) -> None:
             f"the training side of {corpus.path} has fewer than two speakers, and a speaker encoder learns from "
             "differences; add speakers, or start from a model that has one (--start) and train other --parts"
         )
+
+
+def _check_movement(plan: StagePlan, settings: Mapping[PartName, LoopSettings]) -> None:
+    """Names to freeze and layers for adapters, tried on an outline: features may take hours before they are needed."""
+    outline = read_model(plan.start, weights=False)
+    for part, chosen in settings.items():
+        Movement(outline.part(part), chosen)
+
+
+def _say_taught_again(plan: StagePlan, start: Model, corpus: Corpus, reporter: Reporter) -> None:
+    """A voice of the start that the recordings teach too gets their vector, which two people of one name would lose."""
+    if plan.stage == "pretrain" or not start.voices:
+        return
+    for name in sorted({clip.speaker for clip in corpus.stream("train")} & start.voices.keys()):
+        reporter.say(
+            f"{name}: {start.name} has a voice of this name, which is now taught again and gets the vector of these "
+            "recordings; if they are of somebody else, name the speaker otherwise, or the old voice is lost"
+        )
+
+
+def _say_idle(settings: Mapping[PartName, LoopSettings], corpus: Corpus, reporter: Reporter) -> None:
+    """More processes than clips in a batch: clips are then given out twice, which is not what one process would do."""
+    if not joined():
+        return
+    whole = statistics.median(clip.seconds for clip in corpus.stream("train"))
+    for part, chosen in settings.items():
+        seconds = chosen.crop_seconds if takes(part, "crop_seconds") else whole
+        if chosen.batch_seconds < size() * seconds:
+            reporter.say(
+                f"{part}: a batch of {chosen.batch_seconds:g} s is dealt to {size()} processes and holds about "
+                f"{chosen.batch_seconds / seconds:.1f} clips, so that some are given out twice and count twice; give "
+                f"batch_seconds of {size() * seconds:.0f} or more (--settings), or fewer processes"
+            )
 
 
 def _run(
@@ -359,6 +403,7 @@ def _described(model: Model, plan: StagePlan, corpus: Corpus, result: StageResul
         "start_hash": result.start_hash,
         "corpus_hash": corpus.hash,
         "strategy": plan.strategy or default_strategy(plan.stage),
+        "settings": {part.part: part.settings for part in result.parts},
         "settings_hash": hash_json([part.settings for part in result.parts]),
         "parts": [part.part for part in result.parts],
         "instructions": "lm" in plan.parts and any(clip.instruct for clip in corpus.stream("train")),

@@ -99,8 +99,10 @@ def _full(part: PartName, situation: Situation, changes: Mapping[str, Any]) -> L
     asked = {name: changes[name] for name in ("batch_seconds", "steps") if name in changes}
     full = override(full, part, asked)
     steps = full.steps if "steps" in asked else _budget(part, full, situation)
-    score_every = max(1, -(-steps // TIMES_HEARD))
-    return full.model_copy(update={"steps": steps, "score_every": score_every, "patience": PATIENCE})
+    eighth = max(1, -(-steps // TIMES_HEARD))
+    # A short run needs a validation curve too, and must not lose all of itself when it is killed.
+    often = {name: min(getattr(full, name), eighth) for name in ("validate_every", "checkpoint_every")}
+    return full.model_copy(update={"steps": steps, "score_every": eighth, "patience": PATIENCE, **often})
 
 
 def _named(

@@ -25,6 +25,9 @@ TRACKERS: tuple[TrackerName, ...] = get_args(TrackerName)
 PROJECT = "cosytune"
 """What MLflow's experiment and W&B's project are called."""
 
+_UPDATE = "update"
+"""What W&B's pictures are drawn over."""
+
 START = "start"
 """Side of the reference line: the untouched start's value, again and again, so that it is a line to compare with."""
 
@@ -283,7 +286,13 @@ class _MLflow(_Remote):
 
 
 class _WandB(_Remote):
-    """Online or offline, as W&B's own settings say. It drops points that come twice after a resume."""
+    """Online or offline, as W&B's own settings say. It drops points that come twice after a resume.
+
+    W&B keeps the values of a step to itself until a later step comes, and what it holds back is lost with a process
+    that is killed: `flush` makes it let go (its own process writes within seconds). It then takes no more of that step,
+    so that what still comes (validation of the weights that were kept) goes to the next step of its own counting; the
+    axis of the pictures is `update`.
+    """
 
     service = "wandb"
 
@@ -291,6 +300,7 @@ class _WandB(_Remote):
         super().__init__(folder, settings)
         self.failures: tuple[type[Exception], ...] = (OSError, self._module.errors.Error)
         self._run: Any = None
+        self._last = self._sent = -1
 
     def go_back(self, step: int) -> None:
         if self._run is not None:
@@ -306,9 +316,16 @@ class _WandB(_Remote):
         )
         if known is None:
             write_json(self._path, {"run": self._run.id})
+        self._run.define_metric("*", step_metric=_UPDATE)
 
     def log(self, side: str, step: int, values: Mapping[str, float]) -> None:
-        self._run.log({f"{name}/{side}": value for name, value in values.items()}, step=step)
+        self._last = max(step, self._sent + 1)
+        self._run.log({_UPDATE: step} | {f"{name}/{side}": value for name, value in values.items()}, step=self._last)
+
+    def flush(self) -> None:
+        if self._last > self._sent:
+            self._run.log({}, step=self._last, commit=True)
+            self._sent = self._last
 
     def close(self) -> None:
         if self._run is not None:

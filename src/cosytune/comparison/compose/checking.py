@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -64,19 +66,26 @@ def check(
             reporter.start("clips", total)
         reporter.move("clips", done)
 
-    result = check_recordings(
-        folder,
-        language=language,
-        advisers=advisers,
-        limit=limit,
-        # Another name is refused where engines are opened.
-        engine=cast(EngineName, engine),
-        workers=workers,
-        progress=progress,
-    )
+    # Sound that lies inside tables is a file for as long as it is listened to.
+    with tempfile.TemporaryDirectory(prefix="cosytune-") as media:
+        result = check_recordings(
+            folder,
+            language=language,
+            advisers=advisers,
+            media=Path(media),
+            limit=limit,
+            # Another name is refused where engines are opened.
+            engine=cast(EngineName, engine),
+            workers=workers,
+            progress=progress,
+        )
+        exhibits = make_exhibits(result)
     why = {own.check: own for own in skipped}
-    result = replace(result, skipped=tuple(why.get(own.check, own) for own in result.skipped))
-    return result, make_exhibits(result)
+    skipped_in_all = tuple(why.get(own.check, own) for own in result.skipped)
+    clips = tuple(
+        replace(clip, audio=str(folder)) if clip.audio.startswith(media + os.sep) else clip for clip in result.clips
+    )
+    return replace(result, skipped=skipped_in_all, clips=clips), exhibits
 
 
 def check_paths(folder: Path, page: Path) -> tuple[Path, Path]:

@@ -54,6 +54,7 @@ def check_recordings(
     language: str | None = None,
     limits: Limits | None = None,
     advisers: Advisers | None = None,
+    media: Path | None = None,
     limit: int | None = None,
     engine: EngineName = "local",
     workers: int | None = None,
@@ -70,6 +71,7 @@ def check_recordings(
         language: code of all clips whose source names none; None guesses from the texts.
         limits: when a measure becomes a finding.
         advisers: judges and tokenizer.
+        media: folder for sound that lies inside Parquet tables; without it such clips are dropped.
         limit: look at so many clips at most, spread evenly over the folder.
         engine: "local" or "ray".
         workers: clips at a time.
@@ -79,7 +81,7 @@ def check_recordings(
         DataError: `path` holds no recordings that can be recognised, or nothing at all.
     """
     limits, advisers = limits or Limits(), advisers or Advisers()
-    source = open_source(path)
+    source = open_source(path, media=media)
     refused, utterances = _collect(source.entries)
     if not utterances and not refused:
         raise DataError(f"{path} holds no recordings; give a folder with recordings, or a table that lists some")
@@ -87,7 +89,10 @@ def check_recordings(
     items = with_languages(chosen, language)
     heard = _listen(items, advisers, engine, workers, progress)
     result = conclude(items, heard, refused, limits, advisers)
-    return replace(result, folder=str(path), layout=source.layout, left_out=len(utterances) - len(chosen))
+    left_out = len(utterances) - len(chosen)
+    # How much there is in all is not known of a part.
+    said = tuple(finding for finding in result.corpus if not left_out or finding.kind != "too little")
+    return replace(result, folder=str(path), layout=source.layout, corpus=said, left_out=left_out)
 
 
 def conclude(

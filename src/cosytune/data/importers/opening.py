@@ -15,11 +15,12 @@ from cosytune.data.importers.lhotse_manifests import Kind, kind_of, read_cuts, r
 from cosytune.data.importers.lhotse_recipes import read_recipe, recognise_recipe
 from cosytune.data.importers.lists import is_list, read_list
 from cosytune.data.importers.ljspeech import read_ljspeech
-from cosytune.data.importers.parquet import find_shards, is_parquet, listed_shards, read_parquet
+from cosytune.data.importers.parquet import find_shards, is_parquet, listed_shards, names_clips, read_parquet
 from cosytune.data.importers.plain import read_plain, read_recording
 from cosytune.data.importers.source import Entry, Source, dropped, is_recording, printable, walk
 from cosytune.data.importers.tables import TABLE_SUFFIXES, read_table, table_columns
 from cosytune.data.importers.texts import first_line
+from cosytune.data.importers.unread import unread_files, unread_tables
 from cosytune.data.manifest import read_manifest
 from cosytune.errors import DataError
 
@@ -105,14 +106,15 @@ def _open_folder(folder: Path, recipe: str | None, media: Path | None) -> Source
         # Other programs call their files manifest.jsonl too; what names no recording is reported as a bad manifest.
         foreign = "audio" in recognise_columns(first) and not first.keys() >= _OURS
         if not foreign:
-            return Source("manifest", read_manifest(manifest))
+            return Source("manifest", _accounted(read_manifest(manifest), folder, manifest.name))
         return Source("jsonl", _accounted(read_json_lines(manifest, speaker), folder, manifest.name))
     if (folder / "wav.scp").is_file():
-        return Source("kaldi", read_kaldi(folder))
+        return Source("kaldi", _accounted(read_kaldi(folder), folder, "wav.scp"))
     if _lhotse_files(folder):
-        return Source("lhotse", _lhotse_folder(folder, speaker))
+        return Source("lhotse", _accounted(_lhotse_folder(folder, speaker), folder, "the Lhotse manifests"))
     if (folder / "data.list").is_file():
-        return Source("parquet", read_parquet(listed_shards(folder / "data.list"), speaker, media))
+        listed = read_parquet(listed_shards(folder / "data.list"), speaker, media)
+        return Source("parquet", _accounted(listed, folder, "data.list", tables=True))
     return _open_tables(folder, speaker) or _open_recordings(folder, speaker, media)
 
 
@@ -144,7 +146,7 @@ def _open_tables(folder: Path, speaker: str) -> Source | None:
         line = first_line(metadata)
         if line and "|" not in line:
             read_table(metadata, speaker)  # raises: it says which columns are missing
-        return Source("ljspeech", _accounted(read_ljspeech(folder), folder / "wavs", metadata.name))
+        return Source("ljspeech", _accounted(read_ljspeech(folder), folder, metadata.name))
     files = _visible(folder)
     tables = {path: table_columns(path) for path in files if path.suffix.lower() in TABLE_SUFFIXES}
     if (folder / "clips").is_dir() and folder / "validated.tsv" in tables:
@@ -174,24 +176,36 @@ def _chained(
     return Source(layout, _accounted(entries, folder, " or ".join(path.name for path in paths)))
 
 
-def _accounted(entries: Iterable[Entry], below: Path, tables: str) -> Iterator[Entry]:
-    """The entries of tables, then every recording below a folder that none of them names."""
+def _accounted(entries: Iterable[Entry], below: Path, names: str, *, tables: bool = False) -> Iterator[Entry]:
+    """The entries of tables, then every recording below a folder that none of them names, and what is not read.
+
+    Args:
+        entries: what the tables hold.
+        below: the folder.
+        names: the tables, in words.
+        tables: whether Parquet tables are what was read.
+    """
     named = DiskIndex()
     for entry in entries:
-        named.add(entry.audio)
+        named.add(os.path.normpath(entry.audio))
         yield entry
     below = Path(os.path.normpath(below.absolute()))
     for path in walk(below):
         if is_recording(path) and printable(path) not in named:
-            yield dropped(path.relative_to(below).with_suffix("").as_posix(), path, f"not listed in {tables}")
+            yield dropped(path.relative_to(below).with_suffix("").as_posix(), path, f"not listed in {names}")
+    yield from unread_files(below, names, tables=tables)
 
 
 def _open_recordings(folder: Path, speaker: str, media: Path | None) -> Source:
-    """A folder without a table of texts."""
-    if any(map(is_recording, walk(folder))):
-        return Source("plain", read_plain(folder))
-    if any(map(is_parquet, walk(folder))):
-        return Source("parquet", read_parquet(find_shards(folder), speaker, media))
+    """A folder without a table of texts that people read: Parquet tables of clips, or the recordings themselves."""
+    found = any(map(is_recording, walk(folder)))
+    shards = any(names_clips(path) if found else True for path in find_shards(folder))
+    if shards:
+        entries = read_parquet(find_shards(folder), speaker, media)
+        return Source("parquet", _accounted(entries, folder, "the Parquet tables", tables=True))
+    if found:
+        unread = chain(unread_files(folder, "the recordings", tables=False), unread_tables(folder))
+        return Source("plain", chain(read_plain(folder), unread))
     for path in _visible(folder):
         if path.suffix.lower() in TABLE_SUFFIXES:
             return Source("table", read_table(path, speaker))

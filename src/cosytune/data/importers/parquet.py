@@ -19,7 +19,7 @@ from cosytune.data.importers.source import Entry, dropped, walk
 from cosytune.data.importers.texts import open_text
 from cosytune.files import write_bytes
 
-__all__ = ["find_shards", "is_parquet", "listed_shards", "read_parquet"]
+__all__ = ["find_shards", "is_parquet", "listed_shards", "names_clips", "read_parquet"]
 
 _ROWS = 64
 """Rows in memory at once; with their sound they may be a few megabytes each."""
@@ -30,6 +30,16 @@ _SOUND = ("audio_data", "audio_bytes")
 def is_parquet(path: Path) -> bool:
     """Whether the name is one of a Parquet table; upstream calls its shards parquet_000000000.tar."""
     return path.suffix.lower() == ".parquet" or (path.suffix == ".tar" and path.name.startswith("parquet_"))
+
+
+def names_clips(path: Path) -> bool:
+    """Whether the columns of a Parquet table hold recordings, or name them, and hold what is said in them."""
+    try:
+        columns = pq.read_schema(path).names
+    except (OSError, pa.ArrowInvalid):
+        return False
+    names = recognise_columns(columns)
+    return "text" in names and ("audio" in names or any(name in columns for name in _SOUND))
 
 
 def find_shards(folder: Path) -> Iterator[Path]:

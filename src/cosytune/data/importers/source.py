@@ -57,7 +57,8 @@ def is_recording(path: Path) -> bool:
 def walk(folder: Path, onerror: Callable[[OSError], None] | None = None) -> Iterator[Path]:
     """All files below `folder` in a stable order, hidden ones and the litter of macOS archives left out.
 
-    Links to folders are followed; each real folder is entered once, so that loops end.
+    Links to folders are followed; each real folder is entered once, so that loops end. A corpus of ours in it is not
+    looked into, and neither are the features of the corpus that is `folder`.
 
     Args:
         folder: where to begin.
@@ -70,5 +71,15 @@ def walk(folder: Path, onerror: Callable[[OSError], None] | None = None) -> Iter
             folders.clear()
             continue
         entered.add((place.st_dev, place.st_ino))
+        if _is_corpus(files):
+            if Path(parent) != folder:
+                folders.clear()
+                continue
+            folders[:] = [name for name in folders if name != "features"]
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
         yield from (Path(parent, name) for name in sorted(files) if not name.startswith("."))
+
+
+def _is_corpus(files: list[str]) -> bool:
+    """Whether these files are of a corpus, finished or not."""
+    return ".working.sqlite" in files or {"corpus.json", "sides.jsonl"} <= set(files)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict
 
 __all__ = ["PartConfig"]
@@ -14,3 +16,7 @@ class PartConfig(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, under the name by which peft asks a network's `config` for them."""
+        return self.model_dump(mode="json")
