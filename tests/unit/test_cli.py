@@ -22,6 +22,7 @@ import typer.main
 
 from cosytune.audio.files import write_wave
 from cosytune.cli import main as main_module
+from cosytune.cli import plan as plan_module
 from cosytune.cli.main import app, main
 from cosytune.cli.output import print_result, progress
 from cosytune.errors import CosytuneError, DataError, MissingPackageError, ModelError, TrainingError
@@ -77,6 +78,14 @@ def test_every_verb_has_help(run: Any, verb: str) -> None:
     assert "--help" in outcome.out
 
 
+@pytest.mark.parametrize("group", [[], ["data"]])
+def test_the_list_of_verbs_fits_a_terminal(run: Any, monkeypatch: pytest.MonkeyPatch, group: list[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    listed = run(*group, "--help").out.partition("Commands:\n")[2].splitlines()
+    assert len(listed) >= 4
+    assert not [line for line in listed if line.endswith("...")]
+
+
 @pytest.mark.parametrize("verb", sorted(VERBS))
 def test_every_option_is_explained_and_every_verb_speaks_json(verb: str) -> None:
     command = VERBS[verb]
@@ -108,6 +117,18 @@ def test_no_verb_imports_torch_outside_a_function() -> None:
             assert not [name for name in names if name.split(".")[0] in ("torch", "numpy")], path
 
 
+def test_a_plan_ends_with_the_options_it_was_made_with() -> None:
+    given = {"--settings": Path("a.json"), "--replay": None, "--listen": 6, "--seed": 0, "--workers": 2}
+    assert plan_module._repeated(given, force=False) == ("--settings", "a.json", "--workers", "2")
+    assert plan_module._repeated({"--listen": 0, "--seed": 1}, force=True) == (
+        "--listen",
+        "0",
+        "--seed",
+        "1",
+        "--force",
+    )
+
+
 def test_no_words_at_all_is_a_question_for_help(run: Any) -> None:
     outcome = run()
     assert outcome.status == 0
@@ -132,6 +153,7 @@ def test_version(run: Any) -> None:
     [
         (["nonsense"], 2, "No such command 'nonsense'"),
         (["data", "--loud"], 2, "No such option: --loud"),
+        (["data", "synth", "--loud"], 2, "(cosytune data synth --help lists all)"),
         (["data", "nonsense"], 2, "No such command"),
         (["say"], 2, "Missing option"),
         (["say", "hi", "--model", "m", "--voice", "a", "--loud"], 2, "No such option: --loud"),

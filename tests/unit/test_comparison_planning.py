@@ -105,7 +105,8 @@ def test_a_plan_has_everything(toy_corpus: Corpus, base: Path, sft: Path) -> Non
 
 
 def test_what_people_read(toy_corpus: Corpus, base: Path, sft: Path) -> None:
-    text = plan_in_words(planned(asked(toy_corpus, base, sft, strategy="lora", parts=("lm",))))
+    options = ("--settings", "my numbers.json")
+    text = plan_in_words(planned(asked(toy_corpus, base, sft, strategy="lora", parts=("lm",), options=options)))
     lines = text.splitlines()
     assert lines[0].startswith("data: corpus: ")
     assert lines[1].startswith("start: base (goal voices, ")
@@ -115,7 +116,7 @@ def test_what_people_read(toy_corpus: Corpus, base: Path, sft: Path) -> None:
     assert "  speak: passed: 3.0 s of 'ada'" in lines
     assert "sft instead:" in lines
     assert lines[-1].startswith("next: cosytune tune --data recordings ")
-    assert lines[-1].endswith("--strategy lora --parts lm")
+    assert lines[-1].endswith("--strategy lora --parts lm --settings 'my numbers.json'")
 
 
 def test_adapters_alone_move_with_lora(toy_corpus: Corpus, base: Path) -> None:

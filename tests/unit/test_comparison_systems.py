@@ -224,11 +224,16 @@ def test_nothing_is_spoken_into_the_recordings(tmp_path: Path, monkeypatch: pyte
     keep_apart(tmp_path / "a" / "recordings", tmp_path / "a")
 
 
-def test_judges_and_starts_are_tried_before_anything_is_trained(
+def test_starts_are_tried_before_the_judges_and_both_before_anything_is_trained(
     job: SystemJob, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     happened: list[str] = []
-    monkeypatch.setattr(comparing, "run_systems", lambda jobs, *_: happened.extend(job.kind for job in jobs))
+
+    def judge(jobs: Sequence[SystemJob], *_: object) -> None:
+        happened.extend(job.kind for job in jobs)
+        raise InputError("the judge is not there")
+
+    monkeypatch.setattr(comparing, "run_systems", judge)
     monkeypatch.setattr(comparing, "_tune", lambda *_: happened.append("tuned"))
     assert job.model is not None
     mute = tiny_model("ada")
@@ -237,6 +242,9 @@ def test_judges_and_starts_are_tried_before_anything_is_trained(
     plan = ComparisonPlan({"good": job.model, "mute": tmp_path / "mute"}, corpus.path, tmp_path / "out")
     with pytest.raises(ModelError, match="has no vocoder"):
         comparing.compare(plan, Quiet())
+    assert happened == []
+    with pytest.raises(InputError, match="the judge is not there"):
+        comparing.compare(replace(plan, starts={"good": job.model, "again": job.model}), Quiet())
     assert happened == ["recordings"]
 
 

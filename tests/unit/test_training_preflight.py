@@ -192,6 +192,24 @@ def test_a_sound_start(jobs: list[PartJob], toy_corpus: Corpus, tmp_path: Path) 
     assert PreflightResult.from_json(result.to_json()) == result
 
 
+def test_a_second_of_audio_costs_what_the_quickest_try_took(
+    monkeypatch: pytest.MonkeyPatch, toy_model: Path, toy_corpus: Corpus, tmp_path: Path
+) -> None:
+    took = iter([9.0, 5.0, 0.5, 7.0, 0.25, 3.0])
+    clock = [0.0]
+
+    def now() -> float:
+        began.append(len(began))
+        clock[0] += next(took) if len(began) % 2 == 0 else 0.0
+        return clock[0]
+
+    began: list[int] = []
+    clips = few_clips(toy_corpus, read_model(toy_model), tmp_path)
+    monkeypatch.setattr(preflight_module.time, "perf_counter", now)
+    each = preflight_module._analysing(read_model(toy_model), clips)
+    assert each == pytest.approx(0.25 / clips.train[0].seconds)
+
+
 def test_without_features_a_few_are_made_elsewhere(toy_model: Path, toy_corpus: Corpus, tmp_path: Path) -> None:
     corpus = Corpus(shutil.copytree(toy_corpus.path, tmp_path / "corpus", ignore=shutil.ignore_patterns("features")))
     result = preflight([replace(toy_job("lm", toy_model, corpus, tmp_path / "run"), stage="tune")], call=here)

@@ -22,7 +22,10 @@ def command(
     ),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
 ) -> None:
-    """Average the weights of several models (runs of several seeds), or take or average what one run kept."""
+    """Average several models, or what one run kept.
+
+    Several models may be runs of several seeds; of one run, checkpoints are taken or averaged.
+    """
     from dataclasses import replace
 
     from cosytune.errors import InputError

@@ -18,7 +18,10 @@ def command(
     size: str = typer.Option("300m", "--size", help="nano or 300m."),
     as_json: bool = typer.Option(False, "--json", help="Print the figures as JSON, one document a part."),
 ) -> None:
-    """Measure speaking and training: tokens per second, real-time factors, memory. Takes some minutes a part."""
+    """Measure speaking and training on this machine.
+
+    Tokens per second, real-time factors and memory; each part takes some minutes.
+    """
     import subprocess
     import sys
 

@@ -50,7 +50,10 @@ def command(
     shard: bool = SHARD,
     as_json: bool = JSON,
 ) -> None:
-    """Tune several starts on the same recordings, score all beside the untouched starts, and say which did better."""
+    """Tune several starts alike and say which did better.
+
+    All speak held-out sentences and are scored beside the recordings and the untouched starts.
+    """
     from cosytune.cli.output import progress
     from cosytune.comparison.compose import compare, corpus_of, keep_apart
     from cosytune.comparison.plan import ComparisonPlan

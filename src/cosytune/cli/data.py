@@ -44,7 +44,9 @@ def check(
     engine: str = typer.Option("local", "--engine", help="local, or ray for a cluster (extra: cluster)."),
     as_json: bool = JSON,
 ) -> None:
-    """Say what is wrong with recordings, on a page with players; only the page and its JSON are written.
+    """Say what is wrong with recordings, on a page with players.
+
+    Only the page and its JSON are written.
 
     Exit status 0 if anything can be used, 3 if nothing can.
     """
@@ -101,7 +103,10 @@ def prepare(
     ray_address: str = typer.Option(None, "--ray-address", help="Of a running Ray cluster; else RAY_ADDRESS."),
     as_json: bool = JSON,
 ) -> None:
-    """Write manifest, ledger and splits (and features); no clip is dropped without a line in the ledger."""
+    """Write a corpus: manifest, ledger, splits, features.
+
+    No clip is dropped without a line in the ledger.
+    """
     from cosytune.cli.output import progress
     from cosytune.data.prepare import prepare_corpus
 
@@ -155,7 +160,10 @@ def export(
     model: Path = typer.Option(..., "--model", help="The model that upstream's training will start from."),
     as_json: bool = JSON,
 ) -> None:
-    """Write a corpus as the Parquet lists (data.list) that upstream CosyVoice's own training reads."""
+    """Write a corpus as upstream's Parquet lists.
+
+    CosyVoice's own training reads them by their data.list.
+    """
     from cosytune.cli.output import progress
     from cosytune.data.corpus import Corpus
     from cosytune.data.exporting import write_upstream_lists
@@ -171,7 +179,7 @@ def export(
 
 @app.command()
 def synth(
-    output: Path = typer.Argument(..., help="Folder to fill with speech synthesised by espeak-ng."),
+    output: Path = typer.Option(..., "--output", "-o", help="Folder to fill with speech synthesised by espeak-ng."),
     voices: int = typer.Option(8, "--voices", min=1, help="Different voices."),
     minutes: float = typer.Option(10.0, "--minutes", min=0.1, help="Minutes of speech in all."),
     language: list[str] = typer.Option(["en"], "--language", help="en or zh; given twice, the voices share them."),

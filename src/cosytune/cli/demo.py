@@ -19,7 +19,11 @@ def command(
     workers: int = WORKERS,
     as_json: bool = JSON,
 ) -> None:
-    """Make a corpus of synthetic voices, pre-train a nano base, SFT it, compare both as starts for a new voice."""
+    """Show the whole story on synthetic voices.
+
+    Make a corpus, pre-train a nano base, SFT it, and compare both as starts for a new voice. Both stay in
+    OUTPUT/models and are starts for your own recordings.
+    """
     from cosytune.cli.output import progress
     from cosytune.comparison.compose.demo import FULL_DEMO, TOY_DEMO, run_demo
     from cosytune.report.comparison import write_report

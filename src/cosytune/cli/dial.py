@@ -18,7 +18,10 @@ def command(
     output: Path = typer.Option(..., "--output", "-o", help="Model folder to write."),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
 ) -> None:
-    """Weaken (or exaggerate) a fine-tuning afterwards, without training: W = (1 - s) start + s tuned."""
+    """Weaken or exaggerate a fine-tuning afterwards.
+
+    No training is needed: W = (1 - s) start + s tuned.
+    """
     from dataclasses import replace
 
     from cosytune.models.folder import read_model, write_model

@@ -19,7 +19,10 @@ def command(
     workers: int = WORKERS,
     as_json: bool = JSON,
 ) -> None:
-    """Score a model on held-out sentences beside the recordings and their copy-synthesis, with the offline judges."""
+    """Score what a model says of held-out sentences.
+
+    The judges work offline; the recordings and their copy-synthesis are scored beside it.
+    """
     from cosytune.cli.output import print_result, progress
     from cosytune.comparison.compose import corpus_of, evaluate, keep_apart
     from cosytune.report.tables import score_table

@@ -19,7 +19,10 @@ def command(
     ),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
 ) -> None:
-    """Say what a model is and how we know: kind, parts, sizes, voices, memory, what it can and cannot do."""
+    """Say what a model is, what it can do and how we know.
+
+    Its kind, parts, sizes, voices and memory are shown; nothing is run without --verify.
+    """
     from cosytune.models.inspection import inspect_model
     from cosytune.models.inspection_words import in_words
 

@@ -55,6 +55,11 @@ for verb in (plan, dial, average, say, evaluate, inspect, bench, demo):
     app.command(name=verb.__name__.rsplit(".", 1)[-1])(verb.command)
 
 
+def _verb(error: Any) -> str:
+    """The command that was given wrongly, as typed: `cosytune data check`."""
+    return "cosytune" if error.ctx is None else str(error.ctx.command_path)
+
+
 def main() -> None:
     """Run one command; a known error becomes one sentence on stderr and its own exit status."""
     for stream in (sys.stdout, sys.stderr):
@@ -69,7 +74,7 @@ def main() -> None:
         print_error(str(error), as_json=as_json)
         sys.exit(error.exit_status)
     except _CommandLineError as error:
-        print_error(f"{error.format_message()} (cosytune --help, or cosytune VERB --help, lists all)", as_json=as_json)
+        print_error(f"{error.format_message()} ({_verb(error)} --help lists all)", as_json=as_json)
         sys.exit(error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         status = STOPPED

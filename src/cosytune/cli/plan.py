@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import typer
@@ -46,7 +47,10 @@ def command(
     output: Path = typer.Option(None, "--output", "-o", help="JSON file to write the plan to."),
     as_json: bool = JSON,
 ) -> None:
-    """Say which start to take and why, what tuning it costs here, and whether a minute of it works; trains nothing."""
+    """Say which start to take and what tuning it costs here.
+
+    Also why, and whether a minute of it works; trains nothing.
+    """
     import tempfile
 
     from cosytune.cli.output import print_result, progress
@@ -62,6 +66,7 @@ def command(
     wanted, kept = named_goal(goal), named_keep(keep)
     overrides = with_replay(read_overrides(settings) if settings is not None else {}, chosen, replay)
     moved_by = named_strategy(strategy)
+    given = {"--settings": settings, "--replay": replay, "--listen": listen, "--seed": seed, "--workers": workers}
     with progress() as bars, tempfile.TemporaryDirectory(prefix="cosytune-plan-") as place:
         corpus = corpus_of(data, Path(place) / "corpus")
         bars.say(corpus.ledger.summary())
@@ -75,6 +80,7 @@ def command(
             strategy=moved_by,
             keep=kept,
             measured=None if measured is None else read_measured(measured),
+            options=_repeated(given, force=force),
             workers=workers or default_workers(*start),
             listen=listen,
             seed=seed,
@@ -85,3 +91,10 @@ def command(
     if output is not None:
         write_json(output, plan.to_json())
     print_result(plan.to_json(), plan_in_words(plan), as_json=as_json)
+
+
+def _repeated(given: Mapping[str, object], *, force: bool) -> tuple[str, ...]:
+    """The options that are not what `tune` takes by itself, as they are typed: what was planned is what is run."""
+    usual = {"--listen": LISTEN.default, "--seed": SEED.default}
+    words = [word for name, value in given.items() if value != usual.get(name) for word in (name, str(value))]
+    return (*words, *(["--force"] if force else []))

@@ -48,7 +48,10 @@ def command(
     force: bool = FORCE,
     as_json: bool = JSON,
 ) -> None:
-    """Train all five networks on speech, transcribed or not, from nothing or from a start."""
+    """Train all networks on much speech of many speakers.
+
+    Transcripts are welcome and not needed. Training begins from random weights, or from a start.
+    """
     from cosytune.comparison.compose import corpus_of, initial_start
     from cosytune.errors import InputError
     from cosytune.training.trackers import parse_trackers

@@ -46,7 +46,7 @@ def command(
     ),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
 ) -> None:
-    """Speak a text, convert a recording, or speak a whole file of requests."""
+    """Speak a text or a file of requests, or convert a recording."""
     from cosytune.errors import InputError
     from cosytune.models.flow.solver import SolverConfig
     from cosytune.models.folder import check_free, read_model

@@ -6,4 +6,6 @@ from cosytune.cli.training_options import fine_tuning
 
 __all__ = ["command"]
 
-command = fine_tuning("sft", "Fine-tune on labelled speech; every speaker of the corpus becomes a named voice.")
+command = fine_tuning(
+    "sft", "Fine-tune a base model on labelled speech.\n\nEvery speaker of the corpus becomes a named voice."
+)

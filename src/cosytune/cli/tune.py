@@ -6,4 +6,6 @@ from cosytune.cli.training_options import fine_tuning
 
 __all__ = ["command"]
 
-command = fine_tuning("tune", "Teach a voice, a dialect or a style to a model; its speakers join the named voices.")
+command = fine_tuning(
+    "tune", "Teach a model a voice, a dialect or a style.\n\nEvery speaker of the corpus becomes a named voice."
+)

@@ -44,7 +44,8 @@ def read_model(path: Path | str, *, weights: bool = True) -> Model:
     path = Path(path)
     if not path.is_dir():
         raise ModelError(
-            f"there is no model folder {path}; give one made by cosytune, or a released CosyVoice 1 folder"
+            f"there is no model folder {path}; give one that `cosytune demo` or `cosytune pretrain` made, or a "
+            "released CosyVoice 1 folder"
         )
     if _is_native(path):
         model = native.read_native(path, weights=weights)

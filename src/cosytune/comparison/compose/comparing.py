@@ -53,10 +53,11 @@ def compare(plan: ComparisonPlan, reporter: Reporter) -> ComparisonResult:
             listener.check()
     chosen = sentences_of(corpus, plan.sentences)
     jobs = _systems(plan, chosen)
-    # What could not be heard or spoken after hours of training is refused before them.
-    run_systems([job for job in jobs if job.kind == "recordings"], plan.workers, reporter)
+    # What could not be spoken or heard after hours of training is refused before them, and what takes seconds to refuse
+    # before what takes minutes.
     for start in plan.starts.values():
         Synthesiser(read_model(start))
+    run_systems([job for job in jobs if job.kind == "recordings"], plan.workers, reporter)
     fast = _fast_bfloat16(plan.output / "begun.json")
     arms = [_tune(plan, settings, name, seed, fast, reporter) for seed in plan.seeds for name in plan.starts]
     for start in plan.starts.values():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -59,6 +60,7 @@ class PlanRequest:
         strategy: how the weights may move; None is that of `tune`.
         keep: what must not be lost.
         measured: an earlier comparison.
+        options: further options of `tune` that the plan was made with; the command that it ends with repeats them.
         workers: parts trained at a time.
         listen: validation sentences that checkpoints speak.
         seed: of everything random.
@@ -75,6 +77,7 @@ class PlanRequest:
     strategy: StrategyName | None = None
     keep: tuple[Keep, ...] = ()
     measured: Measured | None = None
+    options: tuple[str, ...] = ()
     workers: int = 1
     listen: int = 6
     seed: int = 0
@@ -322,4 +325,4 @@ def _command(request: PlanRequest, start: Path) -> str:
         words += ["--strategy", request.strategy]
     if request.parts != ("lm", "flow"):
         words += ["--parts", ",".join(request.parts)]
-    return " ".join(words)
+    return shlex.join([*words, *request.options])
