@@ -188,13 +188,13 @@ def test_who_chose_the_checkpoints_and_which(plain: ComparisonResult, folder: Pa
     arms = []
     for arm in plain.arms:
         first, *rest = arm.result.parts
-        stop = "no score above 0.6 of step 450 in 4 more, up to step 600" if arm.seed == 0 else ""
+        stop = "none of 4 hearings after update 450 scored above its 0.6, up to update 600" if arm.seed == 0 else ""
         heard = replace(first, heard=[(0, 0.41), (450, 0.6), (600, 0.5)], chosen_step=450, stop=stop)
         result = replace(arm.result, parts=[heard, *rest], listener="6 validation sentences")
         arms.append(replace(arm, result=result))
     _, page = render(replace(plain, arms=arms), folder)
     assert "base, seed 1, lm: update 450 of 600, score 0.600, the untouched start had 0.410" in page.text
-    assert "had 0.410; recorded, not obeyed: no score above 0.6" in page.text
+    assert "had 0.410; recorded, not obeyed: none of 4 hearings" in page.text
     assert "the choice of checkpoints, by 6 validation sentences" in page.text
     last = replace(arms[-1], result=replace(arms[-1].result, listener=""))
     _, page = render(replace(plain, arms=[*arms[:-1], last]), folder)

@@ -103,7 +103,7 @@ def test_with_an_average_the_averaged_weights_are_heard_and_kept(tmp_path: Path)
 def test_without_a_new_best_the_run_ends(tmp_path: Path) -> None:
     result = hear(tmp_path / "run", Ear(lambda number: -float(number)), patience=3)
     assert (result.steps, result.chosen_step) == (20, 5)
-    assert result.stop == "no score above -1 of step 5 in 3 more, up to step 20"
+    assert result.stop == "none of 3 hearings after update 5 scored above its -1, up to update 20"
     assert result.in_words().endswith(result.stop)
 
 

@@ -248,9 +248,7 @@ def test_an_interrupted_stage_goes_on(family: dict[str, StagePlan], toy_corpus: 
     assert result.parts == read_stage_result(family["sft"].run_folder).parts
     assert all(same(plan.run_folder / part, family["sft"].run_folder / part) for part in LM_FLOW)
     assert reporter.started["sft lm"] == reporter.moved["sft lm"] == reporter.moved["sft flow"] == 2
-    assert (
-        reporter.started["features of corpus"] == reporter.moved["features of corpus"] == len(toy_corpus.utterances())
-    )
+    assert "features of corpus" not in reporter.started, "they are there"
     assert [line.split(" ")[1] for line in reporter.lines if line.startswith("lm: ")] == ["full:", "cross_entropy"]
 
 

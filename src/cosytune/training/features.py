@@ -51,7 +51,6 @@ def corpus_features(
     if engine == "local" and workers is None:
         workers = usable_cores() if corpus.info["seconds"] >= SECONDS_FOR_PROCESSES and model.path is not None else 1
     name = f"features of {corpus.path.name}"
-    reporter.start(name, len(corpus))
     with open_engine(engine, workers, address=address) as at_work:
         store = extract_features(corpus, extractors, engine=at_work, progress=_Teller(name, reporter))
     if store.pace is not None and store.pace.audio_seconds:
@@ -60,13 +59,18 @@ def corpus_features(
 
 
 class _Teller:
-    """Moves the bar, and says the pace now and then."""
+    """Shows a bar once there is something to do, moves it, and says the pace now and then."""
 
     def __init__(self, name: str, reporter: Reporter) -> None:
         self._name, self._reporter = name, reporter
-        self._said = 0.0
+        self._begun, self._said = False, 0.0
 
     def __call__(self, pace: Pace) -> None:
+        if not pace.audio_seconds:
+            return  # all there since an earlier command
+        if not self._begun:
+            self._begun = True
+            self._reporter.start(self._name, pace.total)
         self._reporter.move(self._name, pace.done)
         if pace.wall_seconds - self._said >= SECONDS_BETWEEN_LINES:
             self._said = pace.wall_seconds

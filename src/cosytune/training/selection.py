@@ -96,7 +96,7 @@ class Selection:
         if since < self.patience:
             return ""
         score = dict(self.heard)[best]
-        return f"no score above {score:.4g} of step {best} in {since} more, up to step {last}"
+        return f"none of {since} hearings after update {best} scored above its {score:.4g}, up to update {last}"
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds of it."""
