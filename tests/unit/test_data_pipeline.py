@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -248,6 +250,20 @@ def test_what_decides_an_outcome_is_in_its_key(folder: Path) -> None:
     keys.append(plain.key(clip))
     assert len(set(keys)) == 4
     assert plain.key(replace(clip, audio="/nowhere.wav")) is None
+
+
+def test_the_log_of_a_torn_index_is_not_played_into_the_new_one(tmp_path: Path) -> None:
+    path = tmp_path / ".working.sqlite"
+    torn = sqlite3.connect(path)
+    torn.executescript("PRAGMA journal_mode = WAL; CREATE TABLE old (number);")
+    logs = {suffix: path.with_name(path.name + suffix).read_bytes() for suffix in ("-wal", "-shm")}
+    torn.close()
+    path.write_bytes(b"torn" * 1024)
+    for suffix, data in logs.items():
+        path.with_name(path.name + suffix).write_bytes(data)
+    WorkingIndex(path).close()
+    with closing(sqlite3.connect(path)) as base:
+        assert "old" not in {name for (name,) in base.execute("SELECT name FROM sqlite_master")}
 
 
 def test_a_torn_index_is_begun_anew(folder: Path, tmp_path: Path) -> None:

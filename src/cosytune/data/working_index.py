@@ -155,7 +155,9 @@ def _opened(path: Path) -> sqlite3.Connection:
         raise
     except sqlite3.DatabaseError:
         base.close()
-        path.unlink()
+        # SQLite would play an old log into a new file.
+        for suffix in ("-wal", "-shm", ""):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
         return _opened(path)
     return base
 
