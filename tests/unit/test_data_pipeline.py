@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -252,25 +250,12 @@ def test_what_decides_an_outcome_is_in_its_key(folder: Path) -> None:
     assert plain.key(replace(clip, audio="/nowhere.wav")) is None
 
 
-def test_the_log_of_a_torn_index_is_not_played_into_the_new_one(tmp_path: Path) -> None:
-    path = tmp_path / ".working.sqlite"
-    torn = sqlite3.connect(path)
-    torn.executescript("PRAGMA journal_mode = WAL; CREATE TABLE old (number);")
-    logs = {suffix: path.with_name(path.name + suffix).read_bytes() for suffix in ("-wal", "-shm")}
-    torn.close()
-    path.write_bytes(b"torn" * 1024)
-    for suffix, data in logs.items():
-        path.with_name(path.name + suffix).write_bytes(data)
-    WorkingIndex(path).close()
-    with closing(sqlite3.connect(path)) as base:
-        assert "old" not in {name for (name,) in base.execute("SELECT name FROM sqlite_master")}
-
-
 def test_a_torn_index_is_begun_anew(folder: Path, tmp_path: Path) -> None:
     before = files_of(prepare_corpus(folder, tmp_path / "corpus"))
     for path in (tmp_path / "corpus").glob(".working.sqlite*"):
         path.unlink()
     (tmp_path / "corpus" / ".working.sqlite").write_bytes(b"no database" * 400)
+    (tmp_path / "corpus" / ".working.sqlite-wal").write_bytes(b"no log" * 400)
     (tmp_path / "corpus" / "corpus.json").unlink()
     assert files_of(prepare_corpus(folder, tmp_path / "corpus")) == before
 
