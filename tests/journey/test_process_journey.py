@@ -73,10 +73,12 @@ def difference(first: Path, second: Path, start: dict[str, torch.Tensor]) -> flo
     return max(float((one[name] - two[name]).abs().max()) for name in one) / moved
 
 
-@pytest.mark.parametrize("name", ["lm", "flow", "heard", "lora"])
+@pytest.mark.parametrize("name", ["lm", "flow", "few", "heard", "lora"])
 @pytest.mark.parametrize("kind", ["", "-split"])
 def test_two_processes_train_what_one_trains(runs: dict[str, Path], model: Path, name: str, kind: str) -> None:
+    """Also where a batch has one clip ("few"), and the other process can only do it again."""
     start = read_model(model).part("flow" if name == "flow" else "lm").state_dict()
+    assert found(runs["one"])[name]["seconds"] == pytest.approx(found(runs["two"])[f"{name}{kind}"]["seconds"])
     assert difference(runs["one"] / name, runs["two"] / f"{name}{kind}", start) < TOLERANCE
 
 

@@ -116,12 +116,14 @@ def main() -> None:
         changes = {"adversarial_share": 0.25} if part == "vocoder" else {}
         job = toy_job(part, model, Corpus(corpus), folder / part, steps=8, **changes)
         result = run_job(job)
-        found[part] = {"result": len(set(processes.gather([repr(result)])))}
+        found[part] = {"result": len(set(processes.gather([repr(result)]))), "seconds": result.audio_seconds}
     heard = {"average": 0.5, "score_every": 3, "keep_best": 2}
     adapters = {"lora_rank": 2, "accumulate": 3}
     for part, name, changes in [
         ("lm", "lm-split", {}),
         ("flow", "flow-split", {}),
+        ("lm", "few", {"batch_seconds": 0.5}),
+        ("lm", "few-split", {"batch_seconds": 0.5}),
         ("lm", "heard", heard),
         ("lm", "heard-split", heard),
         ("lm", "lora", adapters),
@@ -131,7 +133,7 @@ def main() -> None:
         listener = Largest() if "score_every" in changes else None
         shard = processes.joined() and name.endswith("split")
         result = run_job(replace(job, options=RunOptions(shard=shard), listener=listener))
-        found[name] = {"chosen": result.chosen_step, "heard": result.heard}
+        found[name] = {"chosen": result.chosen_step, "heard": result.heard, "seconds": result.audio_seconds}
     cases = {"plain": Uneven(), "short": Uneven(short=1), "poisoned": Uneven(poison=3), "none": Uneven(short=0)}
     for name, task in cases.items():
         found[name] = fit(folder / name, task)

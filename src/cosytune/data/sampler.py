@@ -127,7 +127,7 @@ def endless(
     are: each takes every `world_size`-th clip of the same batch. So all ranks make the same number of steps, their
     clips are of like length, and together they see what one process would. A batch of fewer clips than ranks (clips as
     long as the whole budget, the last batch of a bucket) is the one exception: its clips are given out again from the
-    first until every rank has one.
+    first until every rank has one, and whoever adds up gradients has to count them once.
 
     Args:
         clips: with durations; `IndexedClips` where they are many.

@@ -11,7 +11,7 @@ from torch import nn
 from cosytune.errors import TrainingError
 from cosytune.training.pace import Pace
 from cosytune.training.pieces import can_be_cut, is_out_of_memory, pieces_of
-from cosytune.training.processes import add_gradients, add_reports, any_of, largest_of, rank, size
+from cosytune.training.processes import add_gradients, add_reports, any_of, gather, largest_of, rank, size
 from cosytune.training.settings import LoopSettings
 from cosytune.training.task import Draws, LossReport, Task, sum_reports
 
@@ -55,7 +55,10 @@ class Gradients:
         Raises:
             TrainingError: memory is too small for one clip, or for a batch that cannot be cut.
         """
-        report = add_reports(self._of_own(ids, step))
+        # A batch of fewer clips than processes gives some of them twice: they count where they were given out first.
+        counts = gather(ids[:1]).index(ids[0]) == rank()
+        report = self._of_own(ids, step, counts)
+        report = add_reports(report if counts else replace(report, count=0.0, audio_seconds=0.0))
         items = report.count
         if self._shard:
             items = items / size()  # the backward pass took the mean of all processes
@@ -66,12 +69,12 @@ class Gradients:
                 parameter.grad /= items
         return report
 
-    def _of_own(self, ids: list[str], step: int) -> LossReport:
+    def _of_own(self, ids: list[str], step: int, counts: bool) -> LossReport:
         """Summed gradients of this process's clips, in twice as many pieces whenever memory is too small anywhere."""
         while True:
             failed = False
             try:
-                report = self._of_pieces(ids, step)
+                report = self._of_pieces(ids, step, counts)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
@@ -83,7 +86,7 @@ class Gradients:
                 return report
             self._cut_smaller(ids)
 
-    def _of_pieces(self, ids: list[str], step: int) -> LossReport:
+    def _of_pieces(self, ids: list[str], step: int, counts: bool) -> LossReport:
         """Sum over pieces of loss x items: divided by all items, the gradient of the whole batch's mean."""
         settings = self._settings
         # Dropout has no generator of its own; each process drops other units.
@@ -99,7 +102,7 @@ class Gradients:
                 batch = self._task.batch(piece, draws)
             with precision(settings, self._device):
                 report = self._task.loss(batch, draws)
-            (report.loss * (report.count if number < own else 0)).backward()
+            (report.loss * (report.count if counts and number < own else 0)).backward()
             reports.append(replace(report, loss=report.loss.detach()))
         return sum_reports(reports[:own])
 

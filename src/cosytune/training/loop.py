@@ -219,7 +219,7 @@ class _Loop:
             # Batch statistics were counted on the way to the loss, and one number that is none would stay in them.
             for buffer, before in zip(self.modules.buffers(), counted, strict=True):
                 buffer.copy_(before)
-            clips = gather(ids)
+            clips = list(dict.fromkeys(gather(ids)))
             progress.skipped.append((progress.step, clips))
             progress.skips_in_a_row += 1
             self._say(f"update {progress.step + 1} is left out, loss or gradient is not finite; {_named(clips)}")

@@ -252,7 +252,7 @@ def _say_taught_again(plan: StagePlan, start: Model, corpus: Corpus, reporter: R
 
 
 def _say_idle(settings: Mapping[PartName, LoopSettings], corpus: Corpus, reporter: Reporter) -> None:
-    """More processes than clips in a batch: clips are then given out twice, which is not what one process would do."""
+    """More processes than clips in a batch: some of them work for nothing."""
     if not joined():
         return
     whole = statistics.median(clip.seconds for clip in corpus.stream("train"))
@@ -261,7 +261,7 @@ def _say_idle(settings: Mapping[PartName, LoopSettings], corpus: Corpus, reporte
         if chosen.batch_seconds < size() * seconds:
             reporter.say(
                 f"{part}: a batch of {chosen.batch_seconds:g} s is dealt to {size()} processes and holds about "
-                f"{chosen.batch_seconds / seconds:.1f} clips, so that some are given out twice and count twice; give "
+                f"{chosen.batch_seconds / seconds:.1f} clips, so that some processes work for nothing; give "
                 f"batch_seconds of {size() * seconds:.0f} or more (--settings), or fewer processes"
             )
 
