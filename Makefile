@@ -24,7 +24,7 @@ test: lint unit journey
 
 # Compiled modules are kept whatever the shell says: without them each worker compiles source and tests anew.
 unit: $(INSTALLED)
-	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest tests/unit --numprocesses 2 --dist worksteal
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest tests/unit --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 journey: $(INSTALLED)
 	$(BIN)/python -m pytest tests/journey
