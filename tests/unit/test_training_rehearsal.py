@@ -15,7 +15,7 @@ from cosytune.data.corpus import Corpus
 from cosytune.data.features import Features
 from cosytune.data.manifest import Utterance, read_manifest
 from cosytune.errors import DataError, InputError
-from cosytune.models.folder import read_model, write_model
+from cosytune.models.folder import TokenizerFile, read_model, write_model
 from cosytune.models.voices import Voice
 from cosytune.synthesis.requests import Failure, Outcome, Piece, Request, Speech
 from cosytune.training import rehearsal as rehearsal_module
@@ -27,11 +27,33 @@ from cosytune.training.rehearsal import (
     is_rehearsal,
     mixed,
     rehearsal_clips,
+    rehearsal_languages,
     rehearsed_before,
     speak_rehearsal,
 )
 from cosytune.training.stages import StagePlan, run_stage
+from tests.unit.model_examples import tiny_model
 from tests.unit.toy import LOOPS, Quiet, make_corpus, outcome, same, toy_job
+
+BEGUN = {"stage": "initial"}
+CHINESE = {"stage": "pretrain", "languages": ["zh"]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "lineage", "expected"),
+    [
+        ("small", [], ("en",)),
+        ("small", [BEGUN, CHINESE], ("zh",)),
+        ("small", [BEGUN, CHINESE, {"stage": "sft", "languages": ["de", "en", "zh"]}], ("zh", "en")),
+        ("small", [BEGUN, {"stage": "pretrain", "languages": []}], ("en",)),
+        ("whisper", [], ("zh", "en")),
+        ("whisper", [{"stage": "tune", "languages": ["en"]}], ("zh", "en")),
+        ("whisper", [BEGUN, {"stage": "pretrain", "languages": ["en"]}], ("en",)),
+    ],
+)
+def test_what_was_taught_is_rehearsed(kind: str, lineage: list[dict[str, Any]], expected: tuple[str, ...]) -> None:
+    start = replace(tiny_model(), lineage=lineage, tokenizer=TokenizerFile(kind))
+    assert rehearsal_languages(start) == expected
 
 
 @given(st.floats(0, 0.9), st.integers(0, 3000))

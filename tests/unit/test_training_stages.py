@@ -95,6 +95,7 @@ def test_the_lineage_tells_every_stage_by_hash(
     assert [entry["corpus_hash"] for entry in lineage] == [toy_corpus.hash, toy_corpus.hash, tuning_corpus.hash]
     result = read_stage_result(family["tuned"].run_folder)
     assert lineage[-1]["settings"] == {part.part: part.settings for part in result.parts}
+    assert lineage[-1]["languages"] == ["en"]
     assert lineage[-1]["settings_hash"] == hash_json([part.settings for part in result.parts])
     assert {(entry["seed"], tuple(entry["parts"])) for entry in lineage[1:]} == {(1, LM_FLOW)}
 

@@ -36,7 +36,10 @@ def command(
     if len(models) == 1 and run_of(models[0]) == models[0].resolve():
         mixed = average_kept(models[0], _chosen(step))
         kept = mixed.lineage[-1]["average_of_steps"]
-        what = "; ".join(f"{part}: mean of steps {', '.join(map(str, steps))}" for part, steps in kept.items())
+        what = "; ".join(
+            f"{part}: {'mean of steps' if len(steps) > 1 else 'step'} {', '.join(map(str, steps))}"
+            for part, steps in kept.items()
+        )
     elif run := next((found for model in models if (found := run_of(model)) is not None), None):
         raise InputError(
             f"checkpoints of a run are averaged by themselves; give {run} alone, and --step PART=STEP for some of them"

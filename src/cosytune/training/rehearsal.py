@@ -12,10 +12,11 @@ from cosytune.audio.files import encode_wave
 from cosytune.data.clip_index import ClipView, only
 from cosytune.data.features import Features, FeatureStore
 from cosytune.data.manifest import Utterance, write_manifest
-from cosytune.data.sentences import sentences
+from cosytune.data.sentences import LANGUAGES, sentences
 from cosytune.errors import InputError
 from cosytune.files import write_folder
 from cosytune.models.folder import Model
+from cosytune.models.identify import begun_here
 from cosytune.synthesis.requests import Failure, Request
 from cosytune.synthesis.synthesiser import Synthesiser
 from cosytune.training.jobs import Reporter
@@ -91,8 +92,14 @@ class RehearsedFeatures:
 
 
 def rehearsal_languages(start: Model) -> tuple[str, ...]:
-    """Languages that a model can be expected to speak: the large vocabulary is of many, a small one of its corpus."""
-    return ("zh", "en") if start.tokenizer.kind == "whisper" else ("en",)
+    """Languages that a model can be expected to speak and that sentences can be made in (`data.sentences`).
+
+    Those of the transcripts that its record says it was taught; for a released model, of which no record tells, Chinese
+    and English; English where nothing tells any.
+    """
+    taught = [code for entry in start.lineage for code in entry.get("languages") or () if code in LANGUAGES]
+    released = start.tokenizer.kind == "whisper" and not begun_here(start.lineage)
+    return tuple(dict.fromkeys([*(("zh", "en") if released else ()), *taught])) or ("en",)
 
 
 def speak_rehearsal(

@@ -24,6 +24,7 @@ from cosytune.models.inspection import inspect_model
 from cosytune.models.loading import load_strictly, network_of
 from cosytune.models.sizes import family_size
 from cosytune.models.voices import Voice
+from cosytune.text.language import base_language
 from cosytune.text.tokenizers import SmallTokenizer, load_tokenizer
 from cosytune.training.clips import has_words, spoken_text
 from cosytune.training.features import corpus_features
@@ -389,6 +390,16 @@ def _claim(plan: StagePlan, identity: dict[str, Any]) -> None:
         write_json(path, identity)
 
 
+def _taught(corpus: Corpus | None) -> dict[str, Any]:
+    """What an LM learned to read, for the record of its model: languages, and whether there were instructions."""
+    languages, instructions = set[str](), False
+    for clip in corpus.stream("train") if corpus is not None else ():
+        instructions = instructions or bool(clip.instruct)
+        if has_words(clip):
+            languages.add(base_language(clip.language))
+    return {"instructions": instructions, "languages": sorted(languages)}
+
+
 def _described(model: Model, plan: StagePlan, corpus: Corpus, result: StageResult, reporter: Reporter) -> Model:
     """The trained model with name, lineage and, after sft and tune, the corpus's speakers as named voices."""
     # Vectors of another speaker encoder mean nothing to this one.
@@ -406,7 +417,7 @@ def _described(model: Model, plan: StagePlan, corpus: Corpus, result: StageResul
         "settings": {part.part: part.settings for part in result.parts},
         "settings_hash": hash_json([part.settings for part in result.parts]),
         "parts": [part.part for part in result.parts],
-        "instructions": "lm" in plan.parts and any(clip.instruct for clip in corpus.stream("train")),
+        **_taught(corpus if "lm" in plan.parts else None),
         "seed": plan.seed,
         "cosytune": __version__,
         "result_hash": described.hash(),
