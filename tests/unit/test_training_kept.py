@@ -67,7 +67,12 @@ def test_the_mean_of_what_a_run_kept(toy_model: Path, toy_corpus: Corpus, tmp_pa
         average_kept(tmp_path / "tuned.run", {"lm": [1]})
     with pytest.raises(InputError, match="kept no checkpoint of step 1 of the flow; those it kept are: none"):
         average_kept(tmp_path / "tuned.run", {"flow": [1]})
-    (tmp_path / "tuned.run" / "lm" / "best" / "step-00000002.pt").unlink()
+    # As of a run whose last checkpoint was not among the best: it may be taken, and is in no mean.
+    (tmp_path / "tuned.run" / "lm" / "last").mkdir()
+    (tmp_path / "tuned.run" / "lm" / "best" / "step-00000003.pt").rename(
+        tmp_path / "tuned.run" / "lm" / "last" / "step-00000003.pt"
+    )
+    assert is_mean(average_kept(tmp_path / "tuned.run", {"lm": [3]}).part("lm"), heard[3:])
     with pytest.raises(InputError, match="kept two checkpoints or more, so there is nothing to average"):
         average_kept(tmp_path / "tuned.run")
 

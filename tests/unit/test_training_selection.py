@@ -12,7 +12,7 @@ from torch import nn
 
 from cosytune.training.loop import train
 from cosytune.training.results import MetricPoint, PartResult, read_metrics
-from cosytune.training.run import PartRun
+from cosytune.training.run import PartRun, kept_steps
 from cosytune.training.selection import MOST_SAMPLED, Heard, Selection, is_sampled
 from tests.unit.test_training_loop import Line, StoppedError, settings, stop_at
 from tests.unit.toy import outcome, same
@@ -79,6 +79,10 @@ def test_the_best_heard_is_the_result(tmp_path: Path) -> None:
         "step-00000020",
     ]
     assert "heard best at step 15: score 1.000 (untouched -2.000)" in result.in_words()
+    assert kept_steps(tmp_path / "heard") == [10, 15, 20, 30], "the last is kept too"
+    last = torch.load(tmp_path / "heard" / "last" / "step-00000030.pt", weights_only=True)
+    expected = weights_at(tmp_path / "deaf-too", 30)
+    assert all(torch.equal(last[f"network.{name}"], value) for name, value in expected.items())
     points = [p for p in read_metrics(tmp_path / "heard" / "metrics.jsonl") if p.side == "heard"]
     assert {p.name for p in points} == {"score", "similarity"}
     assert [p.step for p in points if p.name == "score"] == [0, 5, 10, 15, 20, 25, 30]

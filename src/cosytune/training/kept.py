@@ -1,4 +1,4 @@
-"""The mean of the checkpoints that one run kept by what was heard."""
+"""The checkpoints that one run kept: the mean of the best, or those that somebody chooses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cosytune.models.folder import Model, read_model
 from cosytune.training.lora import merge_lora
 from cosytune.training.movement import Movement
 from cosytune.training.results import PartResult
-from cosytune.training.run import best_steps, read_best
+from cosytune.training.run import best_steps, kept_steps, read_kept
 from cosytune.training.settings import LoopSettings
 from cosytune.training.stages import read_stage_result
 
@@ -48,7 +48,7 @@ def average_kept(run: Path, chosen: Mapping[str, Sequence[int]] | None = None) -
     """
     run = run.resolve()
     result = read_stage_result(run)
-    kept = _steps(run, {part.part: best_steps(run / part.part) for part in result.parts}, chosen)
+    kept = _steps(run, [part.part for part in result.parts], chosen)
     tuned = read_model(run.with_name(run.name.removesuffix(_SUFFIX)))
     adapted = any(part.settings["lora_rank"] for part in result.parts)
     begun = _start(result.start, result.start_hash) if adapted else tuned
@@ -71,17 +71,16 @@ def average_kept(run: Path, chosen: Mapping[str, Sequence[int]] | None = None) -
     return replace(mixed, lineage=[*tuned.lineage, entry])
 
 
-def _steps(
-    run: Path, there: Mapping[str, list[int]], chosen: Mapping[str, Sequence[int]] | None
-) -> dict[str, list[int]]:
-    """Steps of the checkpoints to average, by part."""
+def _steps(run: Path, parts: Sequence[str], chosen: Mapping[str, Sequence[int]] | None) -> dict[str, list[int]]:
+    """Steps of the checkpoints to average, by part: those chosen, or the best."""
     for part, steps in (chosen or {}).items():
-        if missing := [step for step in steps if step not in there.get(part, ())]:
-            found = ", ".join(map(str, there.get(part, ()))) or "none"
+        there = kept_steps(run / part) if part in parts else []
+        if missing := [step for step in steps if step not in there]:
+            found = ", ".join(map(str, there)) or "none"
             raise InputError(f"{run} kept no checkpoint of step {missing[0]} of the {part}; those it kept are: {found}")
     if chosen:
         return {part: sorted(set(steps)) for part, steps in chosen.items()}
-    kept = {part: steps for part, steps in there.items() if len(steps) > 1}
+    kept = {part: steps for part in parts if len(steps := best_steps(run / part)) > 1}
     if not kept:
         raise InputError(
             f"no part of {run} kept two checkpoints or more, so there is nothing to average; they are kept where "
@@ -116,7 +115,7 @@ def _plain(below: nn.Module, part: PartResult, folder: Path, step: int) -> nn.Mo
     network = copy.deepcopy(below)
     settings = LoopSettings(**part.settings)
     Movement(network, settings)  # the adapters, if it was trained with them
-    read_best(folder, step, nn.ModuleDict({"network": network}))
+    read_kept(folder, step, nn.ModuleDict({"network": network}))
     if settings.lora_rank:
         merge_lora(network)
     return network

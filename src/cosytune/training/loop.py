@@ -339,9 +339,13 @@ class _Loop:
     def finish(self) -> PartResult:
         """Take the best weights, validate, merge adapters, write weights and result, and close the folder.
 
-        The leading process does, and the others take its word.
+        The leading process does, and the others take its word. The last weights stay where they are none of the best.
         """
-        chosen = self.selection.best[0] if self.selection.best else self.progress.step
+        step = self.progress.step
+        chosen = self.selection.best[0] if self.selection.best else step
+        if self.selection.best and step not in self.selection.best:
+            with self.average.applied(self.task.network):
+                self.run.keep_last(step, moving_state(self.modules))
         with self._chosen(chosen):
             self.task.network = self._plain()
             result = share(self._finished(chosen) if leads() else None)

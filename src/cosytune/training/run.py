@@ -24,7 +24,7 @@ from cosytune.training.results import MetricPoint, PartResult, Speed, read_metri
 from cosytune.training.sharding import like, whole
 from cosytune.training.trackers import TrackerName, Trackers
 
-__all__ = ["NOTES", "PartRun", "RunOptions", "best_steps", "load_moving", "moving_state", "read_best"]
+__all__ = ["NOTES", "PartRun", "RunOptions", "best_steps", "kept_steps", "load_moving", "moving_state", "read_kept"]
 
 KEEP_CHECKPOINTS = 2
 NOTES = "notes.log"
@@ -76,25 +76,30 @@ def best_steps(folder: Path) -> list[int]:
     return _steps(folder / "best")
 
 
-def read_best(folder: Path, step: int, modules: nn.Module) -> None:
+def kept_steps(folder: Path) -> list[int]:
+    """Those steps, and that of the last update where it is none of them."""
+    return sorted({*best_steps(folder), *_steps(folder / "last")})
+
+
+def read_kept(folder: Path, step: int, modules: nn.Module) -> None:
     """Put weights that a part's run kept into the modules that it trained.
 
     Raises:
         TrainingError: they are damaged, or belong to other modules.
     """
-    path = _best(folder, step)
-    load_moving(modules, _read_state(path), folder)
+    place = "best" if step in best_steps(folder) else "last"
+    load_moving(modules, _read_state(_weights(folder / place, step)), folder)
 
 
-def _best(folder: Path, step: int) -> Path:
-    return folder / "best" / f"step-{step:08d}.pt"
+def _weights(folder: Path, step: int) -> Path:
+    return folder / f"step-{step:08d}.pt"
 
 
 class PartRun:
     """One folder: `settings.json`, `metrics.jsonl`, `checkpoints/step-N.pt` and `.sha256`, `weights.pt`, `result.json`;
-    where somebody listens also `best/step-N.pt` and `samples/step-N/`, and with LoRA `adapter/`. Apart from them lies
-    what depends on clock and machine: `speed.jsonl`, `tensorboard/`, and `notes.log`, in which the run says what people
-    should know.
+    where somebody listens also `best/step-N.pt`, `last/step-N.pt` and `samples/step-N/`, and with LoRA `adapter/`.
+    Apart from them lies what depends on clock and machine: `speed.jsonl`, `tensorboard/`, and `notes.log`, in which the
+    run says what people should know.
 
     `result.json` is written last: a folder that has it is finished and is never trained again.
     """
@@ -212,6 +217,17 @@ class PartRun:
         with self._room(f"the weights of update {step}", weights), writing(self._kept(step)) as out:
             _write_state(out, weights)
 
+    def keep_last(self, step: int, weights: dict[str, Tensor]) -> None:
+        """Write the weights of the last update of a run whose result will be better ones.
+
+        Raises:
+            TrainingError: there is no room for them.
+        """
+        if not self._writes:
+            return
+        with self._room(f"the weights of update {step}", weights), writing(_weights(self.folder / "last", step)) as out:
+            _write_state(out, weights)
+
     def rank(self, steps: Sequence[int]) -> None:
         """Say which weights are the best, those first: of what was kept, all others may go where the disk is short."""
         self._ranked = list(steps)
@@ -238,7 +254,7 @@ class PartRun:
                 path.unlink()
 
     def _kept(self, step: int) -> Path:
-        return _best(self.folder, step)
+        return _weights(self.folder / "best", step)
 
     def finish(self, weights: dict[str, torch.Tensor], result: PartResult) -> None:
         """Write the trained weights, then the result, then drop the checkpoints.
@@ -265,7 +281,7 @@ class PartRun:
             self._checkpoint(step).with_suffix(".sha256").unlink(missing_ok=True)
 
     def _checkpoint(self, step: int) -> Path:
-        return self.folder / "checkpoints" / f"step-{step:08d}.pt"
+        return _weights(self.folder / "checkpoints", step)
 
     def _newest_whole(self) -> int | None:
         """The newest checkpoint whose checksum agrees, or one of two while it is being replaced."""
