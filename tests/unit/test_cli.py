@@ -24,7 +24,6 @@ from cosytune.audio.files import write_wave
 from cosytune.cli import main as main_module
 from cosytune.cli import plan as plan_module
 from cosytune.cli.main import app, main
-from cosytune.cli.output import print_result, progress
 from cosytune.errors import CosytuneError, DataError, MissingPackageError, ModelError, TrainingError
 from cosytune.models.folder import write_model
 from tests.unit.model_examples import NEEDS_WHISPER, released_folder, tiny_model, tone
@@ -428,23 +427,6 @@ def test_bench_without_the_source_tree(run: Any, monkeypatch: pytest.MonkeyPatch
     missing = run("bench", "lm")
     assert missing.status == 6
     assert "the benchmarks are a part of the source tree" in missing.err
-
-
-def test_numbers_that_are_none_become_null(capsys: pytest.CaptureFixture[str]) -> None:
-    print_result({"a": [float("nan"), float("inf"), 1.5], "b": ("嗨",)}, "words", as_json=True)
-    assert json.loads(capsys.readouterr().out) == {"a": [None, None, 1.5], "b": ["嗨"]}
-
-
-def test_progress_without_a_terminal_is_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    with progress() as bars:
-        bars.start("work", 20)
-        for done in range(21):
-            bars.move("work", done)
-        bars.say("done")
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "work: 0 of 20"
-    assert lines[-2:] == ["work: 20 of 20", "done"]
-    assert len(lines) == 12
 
 
 # Documents

@@ -46,6 +46,7 @@ CHINESE = {"stage": "pretrain", "languages": ["zh"]}
         ("small", [BEGUN, CHINESE], ("zh",)),
         ("small", [BEGUN, CHINESE, {"stage": "sft", "languages": ["de", "en", "zh"]}], ("zh", "en")),
         ("small", [BEGUN, {"stage": "pretrain", "languages": []}], ("en",)),
+        ("small", [{"stage": "sft", "languages": 5}, {"stage": "tune", "languages": [["zh"], None]}], ("en",)),
         ("whisper", [], ("zh", "en")),
         ("whisper", [{"stage": "tune", "languages": ["en"]}], ("zh", "en")),
         ("whisper", [BEGUN, {"stage": "pretrain", "languages": ["en"]}], ("en",)),

@@ -97,7 +97,9 @@ def rehearsal_languages(start: Model) -> tuple[str, ...]:
     Those of the transcripts that its record says it was taught; for a released model, of which no record tells, Chinese
     and English; English where nothing tells any.
     """
-    taught = [code for entry in start.lineage for code in entry.get("languages") or () if code in LANGUAGES]
+    records = [entry.get("languages") for entry in start.lineage]
+    # A stranger's record may hold anything.
+    taught = [code for record in records if isinstance(record, list) for code in record if code in LANGUAGES]
     released = start.tokenizer.kind == "whisper" and not begun_here(start.lineage)
     return tuple(dict.fromkeys([*(("zh", "en") if released else ()), *taught])) or ("en",)
 

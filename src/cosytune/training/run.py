@@ -214,8 +214,7 @@ class PartRun:
         Raises:
             TrainingError: there is no room for them.
         """
-        with self._room(f"the weights of update {step}", weights), writing(self._kept(step)) as out:
-            _write_state(out, weights)
+        self._write(self._kept(step), f"the weights of update {step}", weights)
 
     def keep_last(self, step: int, weights: dict[str, Tensor]) -> None:
         """Write the weights of the last update of a run whose result will be better ones.
@@ -225,8 +224,7 @@ class PartRun:
         """
         if not self._writes:
             return
-        with self._room(f"the weights of update {step}", weights), writing(_weights(self.folder / "last", step)) as out:
-            _write_state(out, weights)
+        self._write(_weights(self.folder / "last", step), f"the weights of update {step}", weights)
 
     def rank(self, steps: Sequence[int]) -> None:
         """Say which weights are the best, those first: of what was kept, all others may go where the disk is short."""
@@ -262,8 +260,7 @@ class PartRun:
         Raises:
             TrainingError: there is no room for the weights.
         """
-        with self._room("the trained weights", weights), writing(self.folder / "weights.pt") as out:
-            _write_state(out, weights)
+        self._write(self.folder / "weights.pt", "the trained weights", weights)
         self._trackers.close()
         write_json(self.folder / "result.json", asdict(result))
         self._drop(_steps(self.folder / "checkpoints"))
@@ -291,6 +288,10 @@ class PartRun:
             if checksum.exists() and hash_file(path) in checksum.read_text(encoding="utf-8").split():
                 return step
         return None
+
+    def _write(self, path: Path, what: str, weights: dict[str, Tensor]) -> None:
+        with self._room(what, weights), writing(path) as out:
+            _write_state(out, weights)
 
     def _room(self, what: str, state: dict[str, Any]) -> AbstractContextManager[None]:
         return room_for(what, _write_state(None, state).length, self._budget, self._expendable(), self.say)
