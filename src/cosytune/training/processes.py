@@ -83,15 +83,6 @@ def join() -> None:
     _groups.append(PartialState(cpu=not gpu, **wanted.to_kwargs()))
 
 
-def _refuse_other_engines() -> None:
-    asked = [name for name in _OTHER_ENGINES if os.environ.get(f"ACCELERATE_USE_{name}", "").lower() in ("true", "1")]
-    if asked:
-        raise InputError(
-            f"the configuration of accelerate asks for {', '.join(asked)}, and cosytune chooses its own way; launch "
-            "without it, and give --shard to split the weights of LM and flow over the processes (FSDP)"
-        )
-
-
 def leave() -> None:
     """Wait for all, then leave the group, so that nobody ends while another still listens to it."""
     if joined():
@@ -254,3 +245,14 @@ def copy_leader(module: nn.Module) -> None:
         return
     for tensor in (*module.parameters(), *module.buffers()):
         dist.broadcast(tensor, src=0)
+
+
+def _refuse_other_engines() -> None:
+    asked = [name for name in _OTHER_ENGINES if os.environ.get(f"ACCELERATE_USE_{name}", "").lower() in ("true", "1")]
+    if os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no").lower() != "no":
+        asked.append("DYNAMO")
+    if asked:
+        raise InputError(
+            f"the configuration of accelerate asks for {', '.join(asked)}, and cosytune chooses its own way; launch "
+            "without it, and give --shard to split the weights of LM and flow over the processes (FSDP)"
+        )
