@@ -137,6 +137,14 @@ def tune(model: Path, corpus: Corpus, output: Path) -> list[object]:
     ]  # fmt: skip
 
 
+def test_what_the_leading_process_refuses_is_one_sentence_of_each(model: Path, tmp_path: Path) -> None:
+    command = [*COSYTUNE, "tune", "--data", str(tmp_path / "none"), "--start", str(model), "-o", str(tmp_path / "voice")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=ENVIRONMENT, check=False)
+    assert done.returncode == 1
+    assert "cosytune: there is no folder" in done.stderr
+    assert "[rank1]: Traceback" not in done.stderr
+
+
 def wait_for_checkpoint(output: Path) -> None:
     """Until ten updates are done."""
     limit = time.monotonic() + 120

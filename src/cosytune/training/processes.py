@@ -8,6 +8,7 @@ data-parallel passes (`accelerator`). Without a launcher there is one process, a
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -108,6 +109,8 @@ def accelerator(*, bfloat16: bool) -> Accelerator:
         patch_environment,
     )
 
+    # torch 2.13 has another name for it, which accelerate 1.15 cannot pass on.
+    warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated", category=FutureWarning)
     with nullcontext() if joined() else patch_environment(**_ALONE):
         return Accelerator(
             cpu=not torch.cuda.is_available(),
@@ -118,10 +121,8 @@ def accelerator(*, bfloat16: bool) -> Accelerator:
             gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
             kwargs_handlers=[
                 AutocastKwargs(enabled=bfloat16),
-                # Which weights a batch uses may differ: no text, no text embedding. Statistics: `average_buffers`.
-                DistributedDataParallelKwargs(
-                    find_unused_parameters=True, broadcast_buffers=False, gradient_as_bucket_view=True
-                ),
+                # Statistics that networks count: `average_buffers`.
+                DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True),
             ],
         )
 
