@@ -138,7 +138,8 @@ def tune(model: Path, corpus: Corpus, output: Path) -> list[object]:
 
 
 def test_what_the_leading_process_refuses_is_one_sentence_of_each(model: Path, tmp_path: Path) -> None:
-    command = [*COSYTUNE, "tune", "--data", str(tmp_path / "none"), "--start", str(model), "-o", str(tmp_path / "voice")]
+    asked = ["tune", "--data", tmp_path / "none", "--start", model, "-o", tmp_path / "voice"]
+    command = [*COSYTUNE, *map(str, asked)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=ENVIRONMENT, check=False)
     assert done.returncode == 1
     assert "cosytune: there is no folder" in done.stderr
