@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import math
 import os
 import shutil
 import threading
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 __all__ = [
+    "finite",
     "hash_file",
     "hash_json",
     "json_line",
@@ -26,6 +28,10 @@ __all__ = [
     "write_text",
     "writing",
 ]
+
+
+LONGEST_NAME = 255
+"""Bytes of a file name that disks hold."""
 
 
 @contextmanager
@@ -59,8 +65,17 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write one JSON document, keys as given, non-ASCII kept readable."""
-    write_text(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+    """Write one JSON document, keys as given, non-ASCII kept readable, numbers that are none as null (see `finite`)."""
+    write_text(path, json.dumps(finite(value), ensure_ascii=False, indent=1, allow_nan=False) + "\n")
+
+
+def finite(value: Any) -> Any:
+    """A value of dictionaries, lists and tuples with None for NaN and infinity, which JSON does not know."""
+    if isinstance(value, dict):
+        return {key: finite(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_json_lines(path: Path, values: Iterable[Any]) -> None:
@@ -143,7 +158,11 @@ def lock(path: Path, *, wait: bool) -> BinaryIO:
 
 def _beside(path: Path, kind: str) -> Path:
     """A hidden name in the same folder that no other process or thread uses."""
-    return path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.{kind}")
+    ending = f".{os.getpid()}-{threading.get_ident()}.{kind}"
+    beside = path.with_name(f".{path.name}{ending}")
+    if len(os.fsencode(beside.name)) <= LONGEST_NAME:
+        return beside
+    return path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:32]}{ending}")
 
 
 def hash_file(path: Path) -> str:

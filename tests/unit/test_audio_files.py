@@ -14,7 +14,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cosytune.audio.files import WaveInfo, encode_wave, read_wave, wave_blocks, wave_info, write_wave
+from cosytune.audio.files import WaveInfo, encode_wave, pcm16, read_wave, wave_blocks, wave_info, write_wave
 from cosytune.audio.resample import resample
 from cosytune.errors import InputError
 
@@ -379,3 +379,11 @@ def test_a_broken_block_is_refused_when_it_is_reached(tmp_path: Path) -> None:
     next(blocks)
     with pytest.raises(InputError, match="NaN or infinity"):
         next(blocks)
+
+
+@given(st.lists(st.floats(-2, 2, width=32), min_size=1, max_size=50))
+def test_16_bit_samples_are_the_nearest(samples: list[float]) -> None:
+    wave = np.array(samples, dtype=np.float32)
+    found = pcm16(wave)
+    assert found.dtype == np.dtype("<i2")
+    assert np.abs(found / 32767.0 - wave.clip(-1, 1)).max() <= 0.5 / 32767 + 1e-7

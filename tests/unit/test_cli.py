@@ -26,6 +26,7 @@ from cosytune.cli import plan as plan_module
 from cosytune.cli.main import app, main
 from cosytune.errors import CosytuneError, DataError, MissingPackageError, ModelError, TrainingError
 from cosytune.models.folder import write_model
+from cosytune.models.lm.generate import Generated
 from tests.unit.model_examples import NEEDS_WHISPER, released_folder, tiny_model, tone
 
 ROOT = Path(__file__).parents[2]
@@ -389,6 +390,24 @@ def test_say_streams_raw_samples(model: Path, monkeypatch: pytest.MonkeyPatch) -
     assert stopped.value.code == 0
     samples = np.frombuffer(raw.getvalue(), dtype="<i2")
     assert len(samples) % 640 == 0 and np.abs(samples).max() > 0
+
+
+def test_a_stream_tells_what_went_wrong_too(run: Any, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = Generated([], "end")
+    monkeypatch.setattr("cosytune.synthesis.streaming.SpeechStream._tokens", lambda *_: iter([([], ended)]))
+    nothing = run("say", "hello", "-m", model, "--voice", "ada", "-o", "-")
+    assert nothing.status == 4
+    assert "nothing came out: 'hello.' at 0.0 s: the model ended it before it said anything" in nothing.err
+    again = run("say", "hello\n\nyou", "-m", model, "--voice", "ada", "-o", "-")
+    assert again.status == 4, "a pause between two pieces that say nothing is no speech"
+
+
+def test_a_stream_that_babbled_says_so(run: Any, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cosytune.audio.files.pcm16", lambda wave: np.zeros(len(wave), "<i2"))
+    monkeypatch.setattr("cosytune.synthesis.engine.token_limits", lambda config, text_tokens: (75, 75))
+    babble = run("say", "hello", "-m", model, "--voice", "ada", "-o", "-")
+    assert babble.status == 0
+    assert "  'hello.' at 0.0 s: it" in babble.err
 
 
 def test_say_does_not_mix_samples_and_json(run: Any, model: Path) -> None:

@@ -228,7 +228,10 @@ def test_seconds_of_a_part() -> None:
         # Start, end and steps 30, 60, 90; checkpoints at the start and step 50.
         {"updates": 200.0, "validation": 5 * 30.0 * 0.1, "checkpoints": 2 * 0.5, "listening": 7.0}
     )
-    assert listening_seconds(PART, 6, 9, 2.0) == 5 * (6 + 2 * 4) * 2.0
+    assert listening_seconds(PART, 6, 9, 2.0) == 5 * (6 + 2 * 3) * 2.0
+    assert listening_seconds(PART, 20, 9, 2.0) == 5 * (20 + 2 * 4) * 2.0
+    assert listening_seconds(PART, 6, 1, 2.0) == 5 * (6 + 2 * 1) * 2.0
+    assert listening_seconds(PART, 1, 9, 2.0) == 5 * (1 + 1 * 1) * 2.0
     assert listening_seconds(PART, 0, 9, 2.0) == listening_seconds(PART, 6, 9, None) == 0.0
 
 

@@ -14,7 +14,7 @@ from cosytune.audio.files import write_wave
 from cosytune.comparison.compose import comparing, starts
 from cosytune.comparison.compose import systems as module
 from cosytune.comparison.compose.hearing import run_systems
-from cosytune.comparison.compose.material import sentences_of
+from cosytune.comparison.compose.material import file_name, sentences_of
 from cosytune.comparison.compose.starts import initial_start, keep_apart
 from cosytune.comparison.compose.systems import SystemJob, SystemScores, finished, run_system
 from cosytune.comparison.plan import ComparisonPlan, Sample
@@ -109,6 +109,18 @@ def test_scores_of_other_judges_are_not_read(job: SystemJob, monkeypatch: pytest
     pretend(job)
     monkeypatch.setattr(DnsmosJudge, "version", property(lambda _: "speechmos 99"))
     assert finished(job) is None
+
+
+@pytest.mark.parametrize("identity", ["声" * 80, "声" * 200, "a" * 300, "a/../b c", "plain-1.0"])
+def test_any_id_names_a_file(tmp_path: Path, identity: str) -> None:
+    write_wave(tmp_path / f"{file_name(identity)}-0.flac", tone(0.1, RATE), RATE)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_different_ids_name_different_files() -> None:
+    ids = ["声" * 80, "声" * 81, "a b", "a_b", "a/b"]
+    assert len({file_name(identity) for identity in ids}) == len(ids)
+    assert file_name("ada-1.0") == "ada-1.0"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}"])

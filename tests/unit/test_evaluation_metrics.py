@@ -56,8 +56,22 @@ def test_a_silent_wave_is_all_edge():
 
 
 def test_characters_that_are_read():
-    assert spoken_characters("It's 5 o'clock — really?") == 16
+    assert spoken_characters("It's five o'clock — really?") == 19
+    assert spoken_characters("It's 5 o'clock — really?") == 19
     assert spoken_characters("你好，世界。") == 4
+
+
+@pytest.mark.parametrize(
+    ("figures", "words"),
+    [
+        ("Call 1-800-555-0199.", "Call one, eight zero zero, five five five, zero one nine nine."),
+        ("共12345人。", "共一万两千三百四十五人。"),
+    ],
+)
+def test_figures_count_as_the_words_that_are_spoken(figures, words):
+    assert spoken_characters(figures) == spoken_characters(words)
+    seconds = spoken_characters(words) / 7  # slow reading
+    assert not runaway(figures, seconds)
 
 
 @pytest.mark.parametrize(

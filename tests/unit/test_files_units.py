@@ -129,6 +129,20 @@ def test_writing_and_hashing(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["j", "l", "new", "t"]
 
 
+def test_the_longest_name_that_a_disk_can_hold(tmp_path: Path) -> None:
+    name = "声" * 84 + "abc"  # 255 bytes
+    write_text(tmp_path / name, "whole")
+    with write_folder(tmp_path / name[1:]) as partial:
+        (partial / "a").write_text("whole")
+    assert (tmp_path / name).read_text() == (tmp_path / name[1:] / "a").read_text() == "whole"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_numbers_that_json_does_not_know_are_null(tmp_path: Path) -> None:
+    write_json(tmp_path / "j", {"a": [float("nan"), 1.5], "b": (float("inf"), "NaN")})
+    assert json.loads((tmp_path / "j").read_text()) == {"a": [None, 1.5], "b": [None, "NaN"]}
+
+
 @given(st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5), max_size=5))
 def test_equal_values_have_equal_hashes(value: dict[str, int | str]) -> None:
     assert hash_json(value) == hash_json(dict(reversed(list(value.items()))))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cosytune.evaluation.results import COUNTED, Evaluation, MetricInfo, Score, Vote
+from cosytune.evaluation.statistics import hierarchical
 from cosytune.report.tables import means_of, number, p_words, score_table
 from tests.unit.report_examples import make_result
 
@@ -29,6 +31,25 @@ def test_mean_over_runs_and_sentences_that_all_runs_have() -> None:
     assert (mean.n, mean.runs, mean.left_out) == (4, 2, 1)
     assert mean.interval is not None and mean.interval.low < mean.value < mean.interval.high
     assert not mean.constant
+
+
+@pytest.mark.parametrize(
+    ("unit", "scores", "ends"),
+    [("error rate", (0.0, 0.0, 0.9), (0.0, None)), ("yes=1", (1.0, 1.0, 0.0), (0.0, 1.0)),
+     ("MOS", (4.9, 4.9, 3.0), (1.0, 5.0)), ("cosine", (0.99, 0.99, 0.2), (None, 1.0)),
+     ("dBFS", (-20.0, -20.0, -30.0), (None, None)), ("MOS", (0.9, 0.8, 0.7), (0.8, None))],
+)  # fmt: skip
+def test_an_interval_of_a_mean_ends_where_the_metric_ends(
+    unit: str, scores: tuple[float, ...], ends: tuple[float | None, float | None]
+) -> None:
+    info = MetricInfo("m", unit, False, "somebody", "")
+    given = tuple(Score("a", str(place), "m", value, 0) for place, value in enumerate(scores))
+    mean = means_of(Evaluation(("a",), given, (info,), (), ()))["a", "m"]
+    free = hierarchical(np.array([scores]), samples=2000)
+    assert mean.interval is not None and mean.interval.low <= mean.value <= mean.interval.high
+    # The last row: a judge may leave its own scale, and its mean lies inside its interval all the same.
+    assert mean.interval.low == pytest.approx(free.low if ends[0] is None else ends[0])
+    assert mean.interval.high == pytest.approx(free.high if ends[1] is None else ends[1])
 
 
 def test_one_sentence_has_no_interval_and_equal_scores_are_constant() -> None:

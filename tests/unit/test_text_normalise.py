@@ -58,6 +58,7 @@ ENGLISH = {
     "7am-9pm": "seven AM to nine PM",
     "12:00, 13:00": "twelve o'clock, thirteen hundred",
     "23:59:59": "twenty-three fifty-nine and fifty-nine seconds",
+    "12:00:00, 10:30:00 and 12:00:30": "twelve o'clock, ten thirty and twelve o'clock and thirty seconds",
     "00:15": "zero fifteen",
     # ordinals
     "1st 2nd 3rd 11th 21st 22nd 100th": "first second third eleventh twenty-first twenty-second one hundredth",

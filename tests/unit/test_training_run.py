@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -73,6 +75,17 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(run: PartRun, damage:
     state = run.load()
     assert state is not None and state["step"] == 20
     assert steps(run) == [5, 10, 15, 20]
+
+
+def test_a_result_of_numbers_that_are_none_is_json_and_comes_back(run: PartRun) -> None:
+    none = replace(result(), end={"ce": math.nan}, heard=[(0, 0.5), (40, math.inf)])
+    run.finish({}, none)
+    text = (run.folder / "result.json").read_text()
+    assert "NaN" not in text and "Infinity" not in text
+    back = run.finished()
+    assert back is not None and math.isnan(back.end["ce"]) and math.isnan(back.heard[1][1])
+    assert replace(back, end=none.end, heard=none.heard) == none
+    assert "NOT below unigram" in back.in_words()
 
 
 class KilledError(Exception):

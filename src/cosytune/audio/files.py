@@ -22,7 +22,7 @@ from cosytune.errors import InputError
 from cosytune.files import write_bytes
 from cosytune.units import samples_of_seconds, seconds_of_samples
 
-__all__ = ["WaveInfo", "encode_wave", "read_channels", "read_wave", "wave_blocks", "wave_info", "write_wave"]
+__all__ = ["WaveInfo", "encode_wave", "pcm16", "read_channels", "read_wave", "wave_blocks", "wave_info", "write_wave"]
 
 FORMATS = {
     "wav": ("WAV", "PCM_16"),
@@ -36,6 +36,8 @@ FFMPEG_CONTAINERS = "mov,mp4,m4a,3gp,aac,matroska,webm,asf,amr,wav,mp3,ogg,flac"
 """The containers that ffmpeg may find in such a file: no playlist, which could name other files."""
 FFMPEG_PATIENCE = (60.0, 1e-6)
 """Seconds that ffmpeg may take, and seconds more for each byte of the file: hundreds of times what it needs."""
+FULL_SCALE = 32767.0
+"""The 16-bit sample of 1."""
 RATES = (1000, 1_000_000)
 """Hz that a recording can have; with another rate its few samples would last for hours, or for no time at all."""
 CUT_SLACK = 0.05
@@ -181,6 +183,11 @@ def encode_wave(wave: np.ndarray, sample_rate: int, format: str) -> bytes:
             f"{format} cannot hold a wave at {sample_rate} Hz ({error.error_string}): write wav or resample to 24000 Hz"
         ) from error
     return buffer.getvalue()
+
+
+def pcm16(wave: np.ndarray) -> np.ndarray:
+    """The nearest 16-bit samples, little-endian int16 [N], of a wave [N]; 32767 is 1, and what is louder is clipped."""
+    return np.round(wave.clip(-1.0, 1.0) * FULL_SCALE).astype("<i2")
 
 
 def write_wave(path: Path, wave: np.ndarray, sample_rate: int) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
+
+from cosytune.files import finite
 
 __all__ = ["ProgressBars", "print_error", "print_result", "progress"]
 
@@ -97,17 +98,9 @@ def progress() -> Iterator[ProgressBars]:
 
 def print_result(value: dict[str, Any], text: str, *, as_json: bool) -> None:
     """The outcome of a verb on stdout: one JSON document (numbers that are none become null), or text for people."""
-    document = json.dumps(_finite(value), ensure_ascii=False, allow_nan=False) if as_json else text.rstrip("\n")
+    document = json.dumps(finite(value), ensure_ascii=False, allow_nan=False) if as_json else text.rstrip("\n")
     sys.stdout.write(document + "\n")
     sys.stdout.flush()
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def print_error(message: str, *, as_json: bool) -> None:

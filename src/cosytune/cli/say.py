@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import typer
 from cosytune.cli.output import print_result
 
 if TYPE_CHECKING:
+    from cosytune.errors import ModelError
     from cosytune.synthesis.requests import Request, Speech
     from cosytune.synthesis.synthesiser import Synthesiser
 
@@ -148,14 +150,12 @@ def _recording(path: Path | None) -> tuple[Any, int | None]:
 
 def _said(synthesiser: Synthesiser, request: Request, output: Path) -> Speech | None:
     """Speak into a file, or stream to standard output: then there is no speech to report."""
-    from cosytune.errors import ModelError
-
     if str(output) == "-":
         _stream(synthesiser, request)
         return None
     speech = _spoken(synthesiser, request)
     if not len(speech.wave):
-        raise ModelError(f"nothing came out: {'; '.join(speech.problems)}; try another --seed, or another model")
+        raise _nothing(speech.problems)
     speech.save(output)
     return speech
 
@@ -197,20 +197,30 @@ def _save_voice(synthesiser: Synthesiser, request: Request, model: Path, name: s
 def _stream(synthesiser: Synthesiser, request: Request) -> None:
     import sys
 
-    import numpy as np
+    from cosytune.audio.files import pcm16
+    from cosytune.synthesis.requests import problems_of
 
     with synthesiser.stream(request) as stream:
         sys.stderr.write(f"streaming 16-bit little-endian mono PCM at {stream.sample_rate} Hz to standard output\n")
         for chunk in stream:
-            sys.stdout.buffer.write((chunk.clip(-1.0, 1.0) * 32767.0).astype("<i2").tobytes())
+            sys.stdout.buffer.write(pcm16(chunk).tobytes())
             sys.stdout.buffer.flush()
         spent = sum(stream.seconds_spent.values())
         first = stream.first_chunk_seconds
+    problems = problems_of(stream.pieces)
+    if first is None or not any(piece.tokens for piece in stream.pieces):
+        raise _nothing(problems)
     seconds = sum(piece.seconds for piece in stream.pieces)
-    factor = spent / seconds if seconds else float(np.inf)
     sys.stderr.write(
-        f"{seconds:.2f} s of speech, first chunk after {first or 0.0:.2f} s, real-time factor {factor:.2f}\n"
+        f"{seconds:.2f} s of speech, first chunk after {first:.2f} s, real-time factor {spent / seconds:.2f}\n"
     )
+    sys.stderr.writelines(f"  {problem}\n" for problem in problems)
+
+
+def _nothing(problems: Sequence[str]) -> ModelError:
+    from cosytune.errors import ModelError
+
+    return ModelError(f"nothing came out: {'; '.join(problems)}; try another --seed, or another model")
 
 
 def _batch(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, TypeVar
 
@@ -15,6 +16,7 @@ __all__ = [
     "COUNTED",
     "ERROR_RATE",
     "OPINION",
+    "RANGES",
     "SIMILARITY",
     "Damage",
     "Evaluation",
@@ -39,6 +41,16 @@ OPINION = "MOS"
 
 COUNTED = "none"
 """Judge name of metrics that are arithmetic on the wave and need no judge."""
+
+
+RANGES: Mapping[str, tuple[float, float]] = {
+    ERROR_RATE: (0.0, math.inf),
+    SIMILARITY: (-1.0, 1.0),
+    OPINION: (1.0, 5.0),
+    "yes=1": (0.0, 1.0),
+    **dict.fromkeys(("s", "1/s", "ratio", "Hz", "semitones"), (0.0, math.inf)),
+}
+"""Between what a metric of a unit can lie; a unit that is not here has no ends (levels in dBFS)."""
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cosytune.evaluation.results import Evaluation, Interval, MetricInfo, Vote
+from cosytune.evaluation.results import RANGES, Evaluation, Interval, MetricInfo, Vote
 from cosytune.evaluation.statistics import hierarchical
 
 __all__ = ["Mean", "Means", "count", "means_of", "number", "p_words", "score_table", "unit_words"]
@@ -51,7 +52,13 @@ Means = Mapping[tuple[str, str], Mean]
 
 
 def means_of(evaluation: Evaluation, *, level: float = LEVEL) -> Means:
-    """The mean of every system in every metric, with the interval of the one statistics of the house."""
+    """The mean of every system in every metric, with the interval of the one statistics of the house.
+
+    An interval ends where the metric's range does (`RANGES`): with few sentences t and resampling reach beyond it, to
+    an error rate below zero. What is cut off cannot hold the true mean, so that it is covered as often as before.
+    Intervals of differences have no such ends.
+    """
+    units = {info.name: info.unit for info in evaluation.metrics}
     scores: dict[str, dict[str, dict[str, dict[int, float]]]] = {}
     for score in evaluation.scores:
         by_sentence = scores.setdefault(score.system, {}).setdefault(score.metric, {})
@@ -60,11 +67,11 @@ def means_of(evaluation: Evaluation, *, level: float = LEVEL) -> Means:
     for system, metrics in scores.items():
         sentences = {sentence for by_sentence in metrics.values() for sentence in by_sentence}
         for metric, by_sentence in metrics.items():
-            found[system, metric] = _mean(by_sentence, len(sentences), level)
+            found[system, metric] = _mean(by_sentence, len(sentences), level, units[metric])
     return found
 
 
-def _mean(by_sentence: Mapping[str, Mapping[int, float]], asked: int, level: float) -> Mean:
+def _mean(by_sentence: Mapping[str, Mapping[int, float]], asked: int, level: float, unit: str) -> Mean:
     seeds = sorted({seed for runs in by_sentence.values() for seed in runs})
     whole = [[runs[seed] for seed in seeds] for runs in by_sentence.values() if len(runs) == len(seeds)]
     if not whole:
@@ -73,8 +80,16 @@ def _mean(by_sentence: Mapping[str, Mapping[int, float]], asked: int, level: flo
     values = np.array(whole, dtype=np.float64).T
     interval = None
     if values.shape[1] >= FEWEST_SENTENCES:
-        interval = hierarchical(values, level=level, samples=BOOTSTRAP_SAMPLES)
+        interval = _within(hierarchical(values, level=level, samples=BOOTSTRAP_SAMPLES), unit)
     return Mean(float(values.mean()), interval, values.shape[1], len(seeds), asked - values.shape[1])
+
+
+def _within(interval: Interval, unit: str) -> Interval:
+    """The part of an interval that lies in the unit's range; a mean outside of it, by a judge's slip, stays inside."""
+    lowest, highest = RANGES.get(unit, (-math.inf, math.inf))
+    low = min(interval.estimate, max(interval.low, lowest))
+    high = max(interval.estimate, min(interval.high, highest))
+    return replace(interval, low=low, high=high)
 
 
 def number(value: float) -> str:

@@ -12,8 +12,8 @@ from cosytune.errors import InputError
 
 __all__ = ["BatchLine", "read_batch"]
 
-LONGEST_NAME = 180
-"""Bytes of an id: a file name has 255, and the names of half-written files are longer than those of whole ones."""
+LONGEST_NAME = 240
+"""Bytes of an id: a file name has 255, and its suffix is among them."""
 _NAME = re.compile(r"[^\s/\\\x00-\x1f\x7f]{1,120}")
 
 

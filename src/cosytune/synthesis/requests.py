@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -12,10 +12,9 @@ import numpy as np
 
 from cosytune.errors import CosytuneError, InputError
 
-__all__ = ["END_OF_PROMPT", "MODES", "Failure", "Mode", "Outcome", "Piece", "Request", "Speech"]
+__all__ = ["END_OF_PROMPT", "Failure", "Mode", "Outcome", "Piece", "Request", "Speech", "problems_of"]
 
 Mode = Literal["voice", "zero-shot", "cross-lingual", "instruct", "conversion"]
-MODES: tuple[Mode, ...] = ("voice", "zero-shot", "cross-lingual", "instruct", "conversion")
 
 END_OF_PROMPT = "<endofprompt>"
 """What stands between an instruction and the text in the sequences that released instruct models were trained on."""
@@ -154,6 +153,11 @@ class Piece:
     seconds: float
 
 
+def problems_of(pieces: Sequence[Piece]) -> list[str]:
+    """What is wrong with pieces, a line for each that something is wrong with."""
+    return [f"{piece.text[:40]!r} at {piece.start:.1f} s: {piece.problem}" for piece in pieces if piece.problem]
+
+
 @dataclass(frozen=True)
 class Speech:
     """One request, spoken.
@@ -191,9 +195,7 @@ class Speech:
     @property
     def problems(self) -> list[str]:
         """What is wrong with it, a line for each piece that something is wrong with."""
-        return [
-            f"{piece.text[:40]!r} at {piece.start:.1f} s: {piece.problem}" for piece in self.pieces if piece.problem
-        ]
+        return problems_of(self.pieces)
 
     @property
     def real_time_factor(self) -> float:

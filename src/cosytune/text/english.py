@@ -66,16 +66,16 @@ def _say_date(match: re.Match[str]) -> str:
 
 def _say_time(match: re.Match[str]) -> str:
     named = match.groupdict()
-    hour, minute, second = int(named["hour"]), int(named.get("minute") or 0), named.get("second")
+    hour, minute, second = (int(named.get(name) or 0) for name in ("hour", "minute", "second"))
     half = f" {named['half'][0].upper()}M" if named.get("half") else ""
-    if minute or second:
-        said = f"{cardinal(hour)} {'oh ' if 0 < minute < 10 else ''}{cardinal(minute)}"
-        if second:
-            said += f" and {cardinal(int(second))} second{'' if int(second) == 1 else 's'}"
+    if minute:
+        said = f"{cardinal(hour)} {'oh ' if minute < 10 else ''}{cardinal(minute)}"
     elif half:
         said = cardinal(hour)
     else:
         said = f"{cardinal(hour)} o'clock" if 1 <= hour <= 12 else f"{cardinal(hour)} hundred"
+    if second:
+        said += f" and {cardinal(second)} second{'' if second == 1 else 's'}"
     return said + half + _end_of_sentence(match, named.get("half") or "")
 
 

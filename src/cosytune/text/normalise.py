@@ -12,7 +12,7 @@ from cosytune.text.language import CHARACTER_LANGUAGES, base_language, detect_la
 from cosytune.text.options import DEFAULT, FrontendOptions
 from cosytune.text.spelling import cardinal, digits
 
-__all__ = ["is_chinese", "normalise"]
+__all__ = ["normalise"]
 
 _READERS = {"en": read_english, "zh": read_chinese, "yue": read_chinese, "ja": read_japanese}
 

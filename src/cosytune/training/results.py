@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -94,9 +95,11 @@ class PartResult:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> PartResult:
-        """The record that `dataclasses.asdict` and JSON made a plain value of."""
+        """The record that `dataclasses.asdict` and JSON made a plain value of; null was a number that is none."""
+        measured = {name: {key: _number(v) for key, v in value[name].items()} for name in ("start", "end", "baseline")}
         skipped = [(step, list(ids)) for step, ids in value["skipped"]]
-        return cls(**{**value, "skipped": skipped, "heard": [(step, score) for step, score in value["heard"]]})
+        heard = [(step, _number(score)) for step, score in value["heard"]]
+        return cls(**{**value, **measured, "skipped": skipped, "heard": heard})
 
     def in_words(self) -> str:
         """One line: metric, start, end and the trivial baseline it must stay below."""
@@ -112,6 +115,10 @@ class PartResult:
             said += f"; heard best at step {self.chosen_step}: score {scores[self.chosen_step]:.3f}"
             said += f" (untouched {scores[0]:.3f})" if 0 in scores else ""
         return f"{said}; {self.stop}" if self.stop else said
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cosytune.audio.files import read_wave
+from cosytune.audio.files import FULL_SCALE, pcm16, read_wave
 from cosytune.training.clips import Catalogue
 
 __all__ = ["Recent", "Waves"]
 
 LARGEST_BYTES = 2 << 30
-_FULL_SCALE = 32767.0
 
 
 class Recent:
@@ -53,7 +52,7 @@ class Waves:
 
     def __getitem__(self, utterance_id: str) -> Tensor:
         """float32 [N] in [-1, 1]."""
-        return torch.from_numpy(self._kept.get(utterance_id, self._decoded).astype(np.float32) / _FULL_SCALE)
+        return torch.from_numpy(self._kept.get(utterance_id, self._decoded).astype(np.float32) / FULL_SCALE)
 
     def crops(
         self, ids: list[str], length: int, generators: Sequence[torch.Generator], align: int = 1
@@ -79,4 +78,4 @@ class Waves:
     def _decoded(self, utterance_id: str) -> np.ndarray:
         clip = self._clips[utterance_id]
         wave, _ = read_wave(Path(clip.audio), self.sample_rate, clip.start or 0.0, clip.end)
-        return np.round(np.clip(wave, -1.0, 1.0) * _FULL_SCALE).astype(np.int16)
+        return pcm16(wave)

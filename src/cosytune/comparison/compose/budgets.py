@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cosytune.comparison.compose.retention import OLD_SENTENCES, old_voices_heard
 from cosytune.data.corpus import Corpus
 from cosytune.data.manifest import Utterance
 from cosytune.models.folder import Model
@@ -16,9 +17,6 @@ __all__ = ["disk_of", "listening_seconds", "memory_of", "part_seconds", "whole_s
 FLOAT = 4
 VALIDATED_CLIPS = 256
 """Held-out clips that LM and flow validate on, at most."""
-
-OLD_VOICES, OLD_SENTENCES = 4, 2
-"""Of the start's own voices, spoken whenever a checkpoint is heard."""
 
 _SMALL_FEATURES = 1000
 """Bytes a second of tokens, vectors and texts beside the mel."""
@@ -50,7 +48,8 @@ def listening_seconds(part: PartPlan, sentences: int, old_voices: int, spoken_se
     if not sentences or spoken_seconds is None:
         return 0.0
     hearings = 1 + -(-part.settings["steps"] // part.settings["score_every"])
-    return hearings * (sentences + OLD_SENTENCES * min(OLD_VOICES, old_voices)) * spoken_seconds
+    old = old_voices_heard(old_voices, sentences) * min(sentences, OLD_SENTENCES)
+    return hearings * (sentences + old) * spoken_seconds
 
 
 def whole_seconds(

@@ -23,11 +23,11 @@ from cosytune.comparison.compose.material import (
     with_voices,
 )
 from cosytune.comparison.compose.retention import (
-    OLD_SENTENCES,
     SEED,
     Retention,
     alarm,
     hear_retention,
+    old_voices_heard,
     recall,
     score_of,
 )
@@ -125,7 +125,8 @@ def _known(listener: ValidationListener) -> _Known:
     model = with_voices(own, corpus)
     references = {clip.speaker: references_of(corpus, clip.speaker, "validation") for clip in clips}
     texts = [request_of(clip, SEED) for clip in clips]
-    old = sorted(set(own.voices) - set(references))[: max(1, listener.sentences // OLD_SENTENCES)]
+    old = sorted(set(own.voices) - set(references))
+    old = old[: old_voices_heard(len(old), listener.sentences)]
     retention = recall(_synthesiser(model), old, sorted(references), texts, _other_languages(own, corpus))
     known = _Known(model, clips, references, _judges_that_work(clips), retention, _Spoken([], {}))
     return replace(known, untouched=_hear(known, model))

@@ -43,6 +43,10 @@ REFERENCES = 8
 """Recordings of the voice that similarity is measured against, at most."""
 
 
+LONGEST_STEM = 160
+"""Bytes; a file name has 255, and ids are often whole sentences, three bytes a character in Chinese."""
+
+
 def offline_judges(clips: Iterable[Utterance]) -> list[Judge]:
     """The judges whose models come with their packages; the English recogniser only where all clips are English."""
     judges: list[Judge] = [DnsmosJudge(), ResemblyzerJudge()]
@@ -124,8 +128,8 @@ def said_all(synthesiser: Synthesiser, requests: Sequence[Request]) -> list[np.n
 
 
 def file_name(identity: str) -> str:
-    """An id as the stem of a file on any file system; ids that need changing keep apart by their hash."""
-    plain = re.sub(r"[^\w.-]", "_", identity)[:80]
+    """An id as the stem of a file; ids that need changing keep apart by their hash."""
+    plain = re.sub(r"[^\w.-]", "_", identity).encode()[:LONGEST_STEM].decode(errors="ignore")
     return plain if plain == identity else f"{plain}-{hash_json(identity)[:8]}"
 
 

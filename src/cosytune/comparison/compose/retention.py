@@ -17,7 +17,7 @@ from cosytune.evaluation.run import HIGHEST_ERROR, SpokenItem, score_system
 from cosytune.synthesis.requests import Request
 from cosytune.synthesis.synthesiser import Synthesiser
 
-__all__ = ["OLD_SENTENCES", "SEED", "Retention", "alarm", "hear_retention", "recall", "score_of"]
+__all__ = ["OLD_SENTENCES", "SEED", "Retention", "alarm", "hear_retention", "old_voices_heard", "recall", "score_of"]
 
 OLD_VOICES, OLD_SENTENCES = 4, 2
 LANGUAGE_VOICES, LANGUAGE_SENTENCES = 2, 2
@@ -55,6 +55,11 @@ class Retention:
     recogniser: Judge | None = None
 
 
+def old_voices_heard(known: int, sentences: int) -> int:
+    """How many of `known` named voices are asked for whenever `sentences` of the new ones are heard."""
+    return min(known, OLD_VOICES, max(1, sentences // OLD_SENTENCES))
+
+
 def recall(
     synthesiser: Synthesiser, old: Sequence[str], new: Sequence[str], texts: Sequence[Request], languages: Sequence[str]
 ) -> Retention:
@@ -62,12 +67,11 @@ def recall(
 
     Args:
         synthesiser: of the start, which also knows the new voices by their vectors.
-        old: voices that the start has and the recordings do not teach.
+        old: voices that are asked for again: some that the start has and the recordings do not teach.
         new: voices that are taught; they say the languages if there are no old ones.
         texts: sentences that old voices are to say, whatever voice they name.
         languages: that the start speaks and the recordings do not.
     """
-    old = old[:OLD_VOICES]
     requests = {"retention": _by_each(old, texts, SEED)} if old else {}
     own: dict[str, list[Recording]] = {voice: [] for voice in old}
     asked = _by_each(old, texts, SEED + 1)

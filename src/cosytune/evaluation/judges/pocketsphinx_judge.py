@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from cosytune.audio.files import pcm16
 from cosytune.errors import InputError
 from cosytune.evaluation.judges.base import JUDGE_RATE, Recording, heard, is_silent, load_package, package_version
 from cosytune.evaluation.judges.normaliser import NORMALISER, normalise_for_scoring
 from cosytune.evaluation.results import ERROR_RATE, MetricInfo
 
 __all__ = ["PocketsphinxJudge"]
-
-FULL_SCALE = 32767
 
 
 class PocketsphinxJudge:
@@ -51,11 +50,10 @@ class PocketsphinxJudge:
         wave = heard(wave, sample_rate)
         if is_silent(wave, JUDGE_RATE):
             return ""
-        samples = np.round(wave * FULL_SCALE).astype("<i2")
         # The front end carries state from clip to clip, whatever `cmn` says: without this, scores hang on order.
         self._decoder.reinit_feat()
         self._decoder.start_utt()
-        self._decoder.process_raw(samples.tobytes(), no_search=False, full_utt=True)
+        self._decoder.process_raw(pcm16(wave).tobytes(), no_search=False, full_utt=True)
         self._decoder.end_utt()
         hypothesis = self._decoder.hyp()
         return str(hypothesis.hypstr) if hypothesis is not None else ""
