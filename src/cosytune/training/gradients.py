@@ -13,16 +13,7 @@ from torch import Tensor, nn
 from cosytune.errors import TrainingError
 from cosytune.training.pace import Pace
 from cosytune.training.pieces import can_be_cut, is_out_of_memory, pieces_of
-from cosytune.training.processes import (
-    add_reports,
-    any_of,
-    any_of_each,
-    gather,
-    joined,
-    largest_of,
-    rank,
-    size,
-)
+from cosytune.training.processes import add_reports, any_of, any_of_each, gather, joined, largest_of, rank, size
 from cosytune.training.settings import LoopSettings
 from cosytune.training.task import Draws, LossReport, Task, sum_reports
 
