@@ -160,7 +160,7 @@ def ours(corpus: Corpus, ends: FrontEnds, engine: Engine, **settings: Any) -> Fe
     extractors = Extractors(
         ends.hash, ends.sample_rate, ends.tokens, ends.embedding, ends.mel, ends.frames_per_token, ends.hashes
     )
-    return extract_features(corpus, extractors, engine=engine, **settings)
+    return extract_features(corpus, extractors, engine=engine, **{"batch_seconds": ends.batch_seconds, **settings})
 
 
 def differences(reference: dict[str, list[np.ndarray]], store: FeatureStore) -> dict[str, float]:

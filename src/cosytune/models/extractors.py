@@ -16,13 +16,17 @@ from cosytune.audio.mel import flow_mel
 from cosytune.audio.whisper import whisper_mel_batch
 from cosytune.errors import InputError, ModelError
 from cosytune.models.folder import Model, read_front_ends
-from cosytune.models.onnx_front_ends import OnnxSpeakerEncoder, OnnxSpeechTokenizer
+from cosytune.models.onnx_front_ends import SECONDS_TOGETHER, OnnxSpeakerEncoder, OnnxSpeechTokenizer
 from cosytune.models.onnx_session import OnnxPrecision
 from cosytune.models.speaker_encoder.model import SpeakerEncoder
 from cosytune.models.speech_tokenizer.model import SpeechTokenizer
 from cosytune.units import FEATURE_SAMPLE_RATE, Clock, feature_frames, samples_of_seconds
 
 __all__ = ["SHORTEST_SECONDS", "FrontEnds"]
+
+OWN_SECONDS_TOGETHER = 24.0
+"""Audio, padding counted, that our own networks are given at once: larger batches fall out of a processor's cache and are
+slower (benchmarks/features.py)."""
 
 SHORTEST_SECONDS = 0.1
 """Shorter waves have no whole analysis frame left after the networks' strides."""
@@ -70,6 +74,8 @@ class FrontEnds:
         hash: identity of everything extracted; features with another hash belong to another model.
         hashes: identity of each kind of feature, by its column.
         frames_per_token: whole mel frames per token, or None where the ratio is not a whole number.
+        batch_seconds: longest clip times number of clips that are worth giving at once. A released tokenizer gains
+            nothing from more, and smaller batches are dealt to workers more evenly.
     """
 
     def __init__(self, model: Model, onnx_precision: OnnxPrecision = "float32") -> None:
@@ -96,6 +102,7 @@ class FrontEnds:
         self.hashes = model.extractor_hashes(onnx_precision)
         ratio = model.clock.frames_per_token
         self.frames_per_token = int(ratio) if ratio == int(ratio) else None
+        self.batch_seconds = SECONDS_TOGETHER if "speech_tokenizer" in model.onnx else OWN_SECONDS_TOGETHER
 
     def __reduce__(self) -> tuple[Any, tuple[str, str, OnnxPrecision]]:
         if self._model.path is None:

@@ -24,7 +24,7 @@ from cosytune.models.onnxruntime_session import OnnxRuntimeSession
 from cosytune.models.openvino_session import OpenVinoSession
 from cosytune.units import FEATURE_FRAME_RATE, FEATURE_SAMPLE_RATE, samples_of_seconds
 
-__all__ = ["OnnxSpeakerEncoder", "OnnxSpeechTokenizer"]
+__all__ = ["SECONDS_TOGETHER", "OnnxSpeakerEncoder", "OnnxSpeechTokenizer"]
 
 LONGEST_FRAMES = 3000
 """Feature frames (30 s) that the released tokenizers have positions for; beyond them the codes mean nothing."""

@@ -64,7 +64,8 @@ def corpus_features(
         workers = usable_cores() if corpus.info["seconds"] >= SECONDS_FOR_PROCESSES and model.path is not None else 1
     name = f"features of {corpus.path.name}"
     with open_engine(engine, workers, address=address) as at_work:
-        store = extract_features(corpus, extractors, engine=at_work, progress=_Teller(name, reporter))
+        teller, batch_seconds = _Teller(name, reporter), front_ends.batch_seconds
+        store = extract_features(corpus, extractors, engine=at_work, progress=teller, batch_seconds=batch_seconds)
     if store.pace is not None and store.pace.audio_seconds:
         reporter.say(store.pace.sentence())
         if precision != "float32":
