@@ -193,6 +193,8 @@ def test_version(run: Any) -> None:
         (["sft", "--data", "d", "--start", "a", "-o", "o", "--track", "tb"], 2, "--track 'tb' is not known; give none"),
         (["evaluate", "m", "--data", "d", "-o", "o"], 2, "there is no folder d"),
         (["data", "prepare", "absent", "-o", "o"], 3, "absent"),
+        (["data", "prepare", "d", "-o", "o", "--onnx-precision", "bf16"], 2, "is not known; give float32 or bfloat16"),
+        (["data", "prepare", "d", "-o", "o", "--onnx-precision", "float32"], 2, "none are extracted without --model"),
         (["data", "export", "absent", "-o", "o", "--model", "m"], 3, "absent is not a finished corpus"),
     ],
 )

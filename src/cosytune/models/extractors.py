@@ -25,8 +25,8 @@ from cosytune.units import FEATURE_SAMPLE_RATE, Clock, feature_frames, samples_o
 __all__ = ["SHORTEST_SECONDS", "FrontEnds"]
 
 OWN_SECONDS_TOGETHER = 24.0
-"""Audio, padding counted, that our own networks are given at once: larger batches fall out of a processor's cache and are
-slower (benchmarks/features.py)."""
+"""Audio, padding counted, that our own networks are given at once: larger batches fall out of a processor's cache and
+are slower (benchmarks/features.py)."""
 
 SHORTEST_SECONDS = 0.1
 """Shorter waves have no whole analysis frame left after the networks' strides."""
