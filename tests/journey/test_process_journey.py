@@ -113,6 +113,14 @@ def test_a_clip_too_large_for_one_process_ends_all(runs: dict[str, Path]) -> Non
     assert "memory is too small for the lm with clip" in found(runs["two"])["none"]["error"]
 
 
+def test_weights_that_few_use_move_in_all_processes_and_others_in_none(runs: dict[str, Path]) -> None:
+    """A gradient of zero would let AdamW's decay take weights that no batch has used."""
+    one, two = found(runs["one"])["seldom"], found(runs["two"])["seldom"]
+    assert one == {"never": [1.0], "second": [1.0]}
+    assert two["never"] == [1.0, 1.0]
+    assert two["second"][0] == two["second"][1] < 1
+
+
 def test_statistics_are_shared(runs: dict[str, Path]) -> None:
     """Means of what all counted, weights as each has them; then both as the leading process has them."""
     assert found(runs["one"])["statistics"]["last"] == [1.0, 1.0, 1.0, 1.0]
@@ -127,6 +135,15 @@ def tune(model: Path, corpus: Corpus, output: Path) -> list[object]:
         "tune", "--data", corpus.path, "--start", model, "-o", output, "--parts", "lm", "--settings", settings,
         "--listen", 0, "--force", "--strategy", "full",
     ]  # fmt: skip
+
+
+def test_what_the_leading_process_refuses_is_one_sentence_of_each(model: Path, tmp_path: Path) -> None:
+    asked = ["tune", "--data", tmp_path / "none", "--start", model, "-o", tmp_path / "voice"]
+    command = [*COSYTUNE, *map(str, asked)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=ENVIRONMENT, check=False)
+    assert done.returncode == 1
+    assert "cosytune: there is no folder" in done.stderr
+    assert "[rank1]: Traceback" not in done.stderr
 
 
 def wait_for_checkpoint(output: Path) -> None:

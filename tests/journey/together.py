@@ -67,8 +67,23 @@ class Uneven(Task):
         return {"weight": 0.0}
 
 
+class Seldom(Uneven):
+    """The line again, beside weights that no process uses, or only the second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.ParameterDict({"never": torch.ones(1), "second": torch.ones(1)})
+
+    def loss(self, ids: list[str], draws: Draws) -> LossReport:
+        report = super().loss(ids, draws)
+        more = self.head["second"].square().sum() if processes.rank() == 1 else 0
+        return replace(report, loss=report.loss + more)
+
+
 def fit(folder: Path, task: Uneven) -> dict[str, Any]:
-    settings = LoopSettings(steps=8, batch_seconds=8, learning_rate=0.01, checkpoint_every=2, validate_every=2)
+    settings = LoopSettings(
+        steps=8, batch_seconds=8, learning_rate=0.01, weight_decay=0.1, checkpoint_every=2, validate_every=2
+    )
     run = PartRun(folder, settings.model_dump(), writes=processes.leads())
     try:
         result = train(task, settings, run)
@@ -138,6 +153,9 @@ def main() -> None:
     for name, task in cases.items():
         found[name] = fit(folder / name, task)
         found[name]["alike"] = len(set(processes.gather([fingerprint(task.network)]))) == 1
+    seldom = Seldom()
+    fit(folder / "seldom", seldom)
+    found["seldom"] = {name: processes.gather([float(weight)]) for name, weight in seldom.head.items()}
     found["statistics"] = statistics()
     if processes.leads():
         (folder / "found.json").write_text(json.dumps(found))

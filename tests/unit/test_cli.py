@@ -26,7 +26,7 @@ from cosytune.cli import plan as plan_module
 from cosytune.cli.main import app, main
 from cosytune.errors import CosytuneError, DataError, MissingPackageError, ModelError, TrainingError
 from cosytune.models.folder import write_model
-from cosytune.models.lm.generate import Generated
+from cosytune.models.lm.generate import Decoding, Generated
 from tests.unit.model_examples import NEEDS_WHISPER, released_folder, tiny_model, tone
 
 ROOT = Path(__file__).parents[2]
@@ -334,7 +334,7 @@ def test_say_converts_a_recording_and_follows_an_instruction(run: Any, model: Pa
     [
         (0.0, 16_000, 1, "holds no samples"),
         (0.05, 16_000, 1, "too short to analyse"),
-        (3600.0, 8_000, 1, "has 3600.0 s; at most 30 s are understood"),
+        (31.0, 8_000, 1, "has 31.0 s; at most 30 s are understood"),
         (1.0, 8_000, 2, None),
         (1.0, 48_000, 2, None),
     ],
@@ -417,6 +417,11 @@ def test_say_does_not_mix_samples_and_json(run: Any, model: Path) -> None:
 
 
 def test_say_tells_why_nothing_came_out(run: Any, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = ("say", "hello\n\nyou", "-m", model, "--voice", "ada", "-o", tmp_path / "a.wav", "--retries", "0")
+    with monkeypatch.context() as patch:
+        patch.setattr(Decoding, "_say", lambda *_: Generated([], "end"))
+        pauses = run(*said)
+    assert pauses.status == 4, "a pause between two pieces that say nothing is no speech"
     monkeypatch.setattr("cosytune.synthesis.engine.join", lambda waves, *_: (np.zeros(0, np.float32), [0] * len(waves)))
     silent = run("say", "hello", "-m", model, "--voice", "ada", "-o", tmp_path / "a.wav")
     assert silent.status == 4

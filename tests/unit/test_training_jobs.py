@@ -10,7 +10,7 @@ import pytest
 from cosytune.errors import DataError, StoppedError, TrainingError
 from cosytune.models.folder import read_model
 from cosytune.training import jobs as jobs_module
-from cosytune.training.jobs import PartJob, default_workers, run_jobs, threads_for
+from cosytune.training.jobs import PartJob, default_workers, following, run_jobs, threads_for
 from cosytune.training.results import PartResult
 from cosytune.training.run import NOTES
 from cosytune.training.stopping import StopRequest
@@ -120,3 +120,13 @@ def test_large_networks_train_one_after_the_other_where_memory_is_small(
         monkeypatch.setattr(jobs_module, "whole_memory", lambda whole=whole: whole)
         assert default_workers(toy_model) == expected
     assert default_workers() == 2
+
+
+def test_a_process_whose_leader_has_gone_ends_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(value: object) -> object:
+        raise RuntimeError("Connection closed by peer")
+
+    monkeypatch.setattr(jobs_module.processes, "leads", lambda: False)
+    monkeypatch.setattr(jobs_module.processes, "share", closed)
+    with pytest.raises(TrainingError, match="ends because the leading process has"), following():
+        pytest.fail("it has nothing to do here")

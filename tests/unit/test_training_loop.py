@@ -21,6 +21,7 @@ from cosytune.training.loop import train
 from cosytune.training.means import Sums, add_update, mean_values
 from cosytune.training.pace import Pace
 from cosytune.training.pieces import is_out_of_memory
+from cosytune.training.processes import accelerator
 from cosytune.training.results import PartResult, read_metrics
 from cosytune.training.run import NOTES, PartRun
 from cosytune.training.settings import LoopSettings
@@ -464,6 +465,7 @@ def test_a_split_network_that_does_not_fit_says_what_to_do() -> None:
             raise torch.OutOfMemoryError("none left")
 
     task = Full()
-    gradients = Gradients(task, settings(), list(task.network.parameters()), Pace(), shard=True)
+    weights, alone = list(task.network.parameters()), accelerator(bfloat16=False)
+    gradients = Gradients(task, settings(), weights, Pace(), alone, shard=True)
     with pytest.raises(TrainingError, match=r"with --shard it is not cut by itself; go on with more"):
         gradients.of(["c1", "c2"], 0)

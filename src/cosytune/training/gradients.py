@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cosytune.errors import TrainingError
 from cosytune.training.pace import Pace
 from cosytune.training.pieces import can_be_cut, is_out_of_memory, pieces_of
-from cosytune.training.processes import add_gradients, add_reports, any_of, gather, largest_of, rank, size
+from cosytune.training.processes import add_reports, any_of, any_of_each, gather, joined, largest_of, rank, size
 from cosytune.training.settings import LoopSettings
 from cosytune.training.task import Draws, LossReport, Task, sum_reports
 
-__all__ = ["Gradients", "precision"]
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+__all__ = ["Gradients"]
 
 
-def precision(settings: LoopSettings, device: torch.device) -> torch.autocast:
-    """The precision in which a run computes: what is inside runs in bfloat16 if the settings say so."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=settings.precision == "bfloat16")
+class _Pass(nn.Module):
+    """What DDP wraps: the loss of a piece, and a pass over nothing in which the processes add up their gradients."""
+
+    def __init__(self, task: Task, trained: Sequence[nn.Parameter]) -> None:
+        super().__init__()
+        self.network, self.head = task.network, task.head
+        self._task, self._trained = task, trained
+
+    def forward(self, batch: Any = None, draws: Draws | None = None) -> LossReport | Tensor:
+        """Loss of `batch`; of nothing a zero that all trained weights have a part in."""
+        if draws is not None:
+            return self._task.loss(batch, draws)
+        return torch.stack([parameter.sum() for parameter in self._trained]).sum() * 0
 
 
 class Gradients:
@@ -31,19 +46,29 @@ class Gradients:
         settings: of the part.
         trained: weights that move.
         pace: is told what time goes into getting data.
-        shard: whether the network is split over the processes, which then add up gradients in their backward passes.
+        accelerator: of the part.
+        shard: whether the network is split over the processes, which then add up gradients in every backward pass.
 
     Attributes:
         pieces: in which a batch is worked through; memory that is too small doubles their number.
     """
 
     def __init__(
-        self, task: Task, settings: LoopSettings, trained: Sequence[nn.Parameter], pace: Pace, *, shard: bool
+        self,
+        task: Task,
+        settings: LoopSettings,
+        trained: Sequence[nn.Parameter],
+        pace: Pace,
+        accelerator: Accelerator,
+        *,
+        shard: bool,
     ) -> None:
         self.pieces = settings.accumulate
         self._task, self._settings, self._shard, self._pace = task, settings, shard, pace
         self._trained = list(trained)
-        self._device = self._trained[0].device
+        self._accelerator = accelerator
+        one = _Pass(task, self._trained)
+        self._pass = one if shard else accelerator.prepare_model(one)
 
     def of(self, ids: list[str], step: int) -> LossReport:
         """Leave the gradient of update number `step` in the weights, and report on the whole batch.
@@ -59,15 +84,24 @@ class Gradients:
         counts = gather(ids[:1]).index(ids[0]) == rank()
         report = self._of_own(ids, step, counts)
         report = add_reports(report if counts else replace(report, count=0.0, audio_seconds=0.0))
-        items = report.count
-        if self._shard:
-            items = items / size()  # the backward pass took the mean of all processes
-        else:
-            add_gradients(self._trained)
+        if joined() and not self._shard:
+            self._meet()
         for parameter in self._trained:
             if parameter.grad is not None:
-                parameter.grad /= items
+                parameter.grad /= report.count / size()  # DDP and FSDP took the mean of all processes
         return report
+
+    def _meet(self) -> None:
+        """Every gradient becomes the mean of that of all processes; one that only others have counts as zero here.
+
+        DDP (Li et al. 2020, arXiv 2006.15704) would do so during the last piece. But a process whose memory is too
+        small for that piece would leave the others waiting, so all agree first and meet in a pass that needs none.
+        """
+        used = any_of_each([parameter.grad is not None for parameter in self._trained])
+        self._accelerator.backward(self._pass())
+        for parameter, somewhere in zip(self._trained, used, strict=True):
+            if not somewhere:
+                parameter.grad = None
 
     def _of_own(self, ids: list[str], step: int, counts: bool) -> LossReport:
         """Summed gradients of this process's clips, in twice as many pieces whenever memory is too small anywhere."""
@@ -97,13 +131,15 @@ class Gradients:
         if self._shard:
             # Weights are gathered by all processes together: one with fewer clips works once more, for nothing.
             pieces += [pieces[-1]] * (largest_of(own) - own)
-        for number, piece in enumerate(pieces):
-            with self._pace.waiting():
-                batch = self._task.batch(piece, draws)
-            with precision(settings, self._device):
-                report = self._task.loss(batch, draws)
-            (report.loss * (report.count if counts and number < own else 0)).backward()
-            reports.append(replace(report, loss=report.loss.detach()))
+        alone = nullcontext() if self._shard else self._accelerator.no_sync(self._pass)
+        with alone:
+            for number, piece in enumerate(pieces):
+                with self._pace.waiting():
+                    batch = self._task.batch(piece, draws)
+                with self._accelerator.autocast():
+                    report = self._pass(batch, draws)
+                self._accelerator.backward(report.loss * (report.count if counts and number < own else 0))
+                reports.append(replace(report, loss=report.loss.detach()))
         return sum_reports(reports[:own])
 
     def _cut_smaller(self, ids: list[str]) -> None:

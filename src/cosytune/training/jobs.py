@@ -194,10 +194,14 @@ def following() -> Iterator[bool]:
 
     The processes that a launcher started beside it are given False after they have trained along, job by job, until
     the leading one has left its block. Only the leading one reads what the user asked for, prepares and writes.
+
+    Raises:
+        InputError: the launcher's configuration asks for what there is not (`processes.join`).
+        TrainingError: the leading process has gone.
     """
     processes.join()
     if not processes.leads():
-        while (job := processes.share(None)) is not None:
+        while (job := _next_job()) is not None:
             run_job(job)
         processes.leave()
         yield False
@@ -206,6 +210,16 @@ def following() -> Iterator[bool]:
     # Not after an error: the launcher ends the others when this process fails.
     processes.share(None)
     processes.leave()
+
+
+def _next_job() -> PartJob | None:
+    """What the leading process wants trained, None at its end."""
+    try:
+        return processes.share(None)
+    except RuntimeError as error:  # what torch raises when the other end of a connection closes
+        raise TrainingError(
+            f"process {processes.rank()} ends because the leading process has; the reason is among its own words"
+        ) from error
 
 
 def _run_in_child(job: PartJob) -> PartResult:

@@ -1,28 +1,35 @@
 """The processes that train one part together: who they are, and the few things they tell each other.
 
 `torchrun` or `accelerate launch` starts them, on one machine or on many, and tells each its place by environment
-variables; accelerate reads these, chooses the device and joins the group. Without a launcher there is one process, and
-nothing here costs it anything.
+variables; accelerate reads these, chooses the device, joins the group, and brings what trains in it: precision and
+data-parallel passes (`accelerator`). Without a launcher there is one process, and nothing here costs it anything.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
+from cosytune.errors import InputError
 from cosytune.training.task import LossReport
 
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
 __all__ = [
-    "add_gradients",
+    "accelerator",
     "add_reports",
     "any_of",
+    "any_of_each",
     "average_buffers",
     "copy_leader",
     "device",
@@ -44,9 +51,12 @@ T = TypeVar("T")
 PATIENCE = timedelta(days=7)
 """How long a process waits for the others: one of them may extract the features of a large corpus meanwhile."""
 
-BUCKET_WEIGHTS = 1 << 23
-"""Gradients that travel in one message: 32 MiB of float32, enough to fill a link and little beside the gradients."""
-
+_ALONE = {"LOCAL_RANK": "-1"} | dict.fromkeys(
+    ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE"), "1"
+)
+"""Variables of launchers as accelerate finds them in a process that is of no group."""
+_OTHER_ENGINES = ("DEEPSPEED", "FSDP", "MEGATRON_LM", "PARALLELISM_CONFIG")
+"""What a configuration file of `accelerate launch` can ask for in place of the passes that `accelerator` makes."""
 
 _groups: list[Any] = []
 """accelerate's account of the group that this process has joined, if it has."""
@@ -57,7 +67,11 @@ def join() -> None:
 
     Processes that this one starts (workers that extract features, a fresh one that reloads a model) inherit the
     launcher's variables and are not of the group: only who joins is.
+
+    Raises:
+        InputError: the configuration of `accelerate launch` asks for another engine.
     """
+    _refuse_other_engines()
     if joined() or int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return
     from accelerate import PartialState
@@ -75,8 +89,42 @@ def leave() -> None:
     if joined():
         wait()
         dist.destroy_process_group()
-        _groups[0]._reset_state()
+        from accelerate.state import AcceleratorState
+
+        AcceleratorState._reset_state(reset_partial_state=True)
         _groups.clear()
+
+
+def accelerator(*, bfloat16: bool) -> Accelerator:
+    """What a part is trained with: accelerate's device, precision and data-parallel passes.
+
+    Args:
+        bfloat16: products in bfloat16, everything else and all weights in float32.
+    """
+    from accelerate import Accelerator
+    from accelerate.utils import (
+        AutocastKwargs,
+        DistributedDataParallelKwargs,
+        GradientAccumulationPlugin,
+        patch_environment,
+    )
+
+    # torch 2.13 has another name for it, which accelerate 1.15 cannot pass on.
+    warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated", category=FutureWarning)
+    with nullcontext() if joined() else patch_environment(**_ALONE):
+        return Accelerator(
+            cpu=not torch.cuda.is_available(),
+            # accelerate has one precision for as long as a process lives, and its parts may differ in theirs: each
+            # accelerator switches it on or off.
+            mixed_precision="bf16",
+            # An update's gradient is weighed by items, not by pieces (`Gradients`).
+            gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+            kwargs_handlers=[
+                AutocastKwargs(enabled=bfloat16),
+                # Statistics that networks count: `average_buffers`.
+                DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True),
+            ],
+        )
 
 
 def joined() -> bool:
@@ -140,6 +188,15 @@ def any_of(flag: bool) -> bool:
     return largest_of(int(flag)) > 0
 
 
+def any_of_each(flags: Sequence[bool]) -> list[bool]:
+    """Whether each of them is true in any process."""
+    if not joined():
+        return list(flags)
+    box = torch.tensor(flags, dtype=torch.int32, device=device())
+    dist.all_reduce(box, dist.ReduceOp.MAX)
+    return [bool(flag) for flag in box.tolist()]
+
+
 def largest_of(number: int) -> int:
     """The largest number of all processes."""
     if not joined():
@@ -172,30 +229,6 @@ def add_reports(report: LossReport) -> LossReport:
     )
 
 
-def add_gradients(parameters: Sequence[nn.Parameter]) -> None:
-    """Every gradient becomes the sum of that of all processes; one that only others have counts as zero here.
-
-    This is data-parallel training as DDP does it (Li et al. 2020, arXiv 2006.15704), but once per update and after the
-    backward passes: a process whose memory was too small has said so before, and batches of unlike token counts are
-    weighed as one batch (DDP's mean of means would weigh every process alike).
-    """
-    if not joined():
-        return
-    has = torch.tensor([parameter.grad is not None for parameter in parameters], dtype=torch.int32, device=device())
-    dist.all_reduce(has, dist.ReduceOp.MAX)
-    needed = [parameter for parameter, there in zip(parameters, has.tolist(), strict=True) if there]
-    for bucket in _buckets(needed):
-        gradients = []
-        for parameter in bucket:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-            gradients.append(parameter.grad)
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
-        dist.all_reduce(flat)
-        for gradient, summed in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-            gradient.copy_(summed.view_as(gradient))
-
-
 def average_buffers(modules: nn.Module) -> None:
     """Statistics that networks count themselves (batch normalisation, use of codes) become those of all processes."""
     if not joined():
@@ -215,13 +248,12 @@ def copy_leader(module: nn.Module) -> None:
         dist.broadcast(tensor, src=0)
 
 
-def _buckets(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
-    buckets: list[list[nn.Parameter]] = []
-    room = 0
-    for parameter in parameters:
-        if parameter.numel() > room or not buckets:
-            buckets.append([])
-            room = BUCKET_WEIGHTS
-        buckets[-1].append(parameter)
-        room -= parameter.numel()
-    return buckets
+def _refuse_other_engines() -> None:
+    asked = [name for name in _OTHER_ENGINES if os.environ.get(f"ACCELERATE_USE_{name}", "").lower() in ("true", "1")]
+    if os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no").lower() != "no":
+        asked.append("DYNAMO")
+    if asked:
+        raise InputError(
+            f"the configuration of accelerate asks for {', '.join(asked)}, and cosytune chooses its own way; launch "
+            "without it, and give --shard to split the weights of LM and flow over the processes (FSDP)"
+        )

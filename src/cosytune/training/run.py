@@ -205,7 +205,11 @@ class PartRun:
         return state
 
     def read(self, step: int) -> dict[str, Any]:
-        """The state in the checkpoint of `step`, which another process has found to be whole."""
+        """The state in the checkpoint of `step`, which another process has found to be whole.
+
+        Raises:
+            TrainingError: it cannot be read.
+        """
         return _read_state(self._checkpoint(step))
 
     def keep(self, step: int, weights: dict[str, Tensor]) -> None:
@@ -239,7 +243,11 @@ class PartRun:
                 self._kept(step).unlink()
 
     def kept(self, step: int) -> dict[str, Tensor]:
-        """What `keep` wrote."""
+        """What `keep` wrote.
+
+        Raises:
+            TrainingError: it cannot be read.
+        """
         return _read_state(self._kept(step))
 
     def keep_samples(self, step: int, files: Mapping[str, bytes]) -> None:

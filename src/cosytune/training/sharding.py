@@ -1,21 +1,25 @@
 """A network split over the processes that train it, for those too large for one device.
 
-Fully sharded data-parallel training (Rajbhandari et al. 2020, arXiv 1910.02054; Zhao et al. 2023, arXiv 2304.11277) by
-torch's `fully_shard`: each process holds its share of every weight, gradient and moment, and gathers the weights of a
-block when the block is used. Checkpoints hold whole tensors, so that a run can go on with or without it, on any number
-of processes.
+Fully sharded data-parallel training (Rajbhandari et al. 2020, arXiv 1910.02054; Zhao et al. 2023, arXiv 2304.11277) as
+accelerate sets it up with torch's `fully_shard`: each process holds its share of every weight, gradient and moment, and
+gathers the weights of a block when the block is used. Checkpoints hold whole tensors, so that a run can go on with or
+without it, on any number of processes.
 """
 
 from __future__ import annotations
 
 import copy
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from cosytune.training.processes import joined, leads
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from accelerate.utils import FullyShardedDataParallelPlugin
 
 __all__ = ["Sharding", "like", "split_as", "whole"]
 
@@ -25,20 +29,22 @@ class Sharding:
 
     Args:
         network: on this process's device, alike in all of them, as training wants it (frozen, adapters put in).
+        accelerator: of the part.
     """
 
-    def __init__(self, network: nn.Module) -> None:
-        from torch.distributed.fsdp import fully_shard
+    def __init__(self, network: nn.Module, accelerator: Accelerator) -> None:
+        from accelerate.utils import fsdp2_prepare_model
 
         self._network = network
         # Nobody changes what a forward pass returned in place, which is what torch warns of for every view.
         warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
         # A copy without numbers, that plain weights can be put into.
         self._blank = copy.deepcopy(network).to("meta")
-        for block in _blocks(network):
-            fully_shard(block)
+        # Given here and not to the accelerator, which takes it on GPUs only.
+        accelerator.state.fsdp_plugin = _plugin(network)
+        split: Any = fsdp2_prepare_model(accelerator, network)
         # After each pass, so that whoever looks at the weights between passes always finds them split.
-        fully_shard(network, reshard_after_forward=True)
+        split.set_reshard_after_forward(True)
 
     def plain(self) -> nn.Module | None:
         """A whole copy in the leading process, None in the others; all have to ask at the same time."""
@@ -92,6 +98,23 @@ def split_as(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> dict[st
         return {name: like(value, weight) if value.shape == weight.shape else value for name, value in moments.items()}
 
     return {**state, "state": {number: split(number, moments) for number, moments in state["state"].items()}}
+
+
+def _plugin(network: nn.Module) -> FullyShardedDataParallelPlugin:
+    """Blocks are gathered one by one; precision is the accelerator's, sums and weights stay float32."""
+    from accelerate.utils import FullyShardedDataParallelPlugin
+    from torch.distributed.fsdp import MixedPrecisionPolicy
+
+    return FullyShardedDataParallelPlugin(
+        fsdp_version=2,
+        reshard_after_forward=True,
+        auto_wrap_policy="transformer_based_wrap",
+        transformer_cls_names_to_wrap=sorted({type(block).__name__ for block in _blocks(network)}),
+        mixed_precision_policy=MixedPrecisionPolicy(),
+        cpu_offload=False,
+        cpu_ram_efficient_loading=False,
+        activation_checkpointing=False,
+    )
 
 
 def _blocks(network: nn.Module) -> list[nn.Module]:

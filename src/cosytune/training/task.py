@@ -6,12 +6,15 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from cosytune.data.manifest import Utterance
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 __all__ = ["Draws", "LossReport", "Task", "sum_reports"]
 
@@ -96,6 +99,9 @@ class Task(ABC):
     @abstractmethod
     def loss(self, batch: Any, draws: Draws) -> LossReport:
         """Loss of what `batch` made of a batch, or of one piece of it, in update number `draws.step`."""
+
+    def accelerate(self, accelerator: Accelerator) -> None:  # noqa: B027 - most parts have nothing else that learns
+        """Take what else learns, beside the network and its head, into the passes that the processes make together."""
 
     @abstractmethod
     def validate(self) -> dict[str, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -28,10 +28,12 @@ from cosytune.models.vocoder.loss import (
     relativistic_loss,
 )
 from cosytune.training.clips import Catalogue, spread
-from cosytune.training.processes import add_gradients, size
 from cosytune.training.settings import LoopSettings
 from cosytune.training.task import Draws, LossReport, Task
 from cosytune.training.waves import Recent, Waves
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 __all__ = ["VocoderTask"]
 
@@ -108,6 +110,11 @@ class VocoderTask(Task):
         tracks = [self._track(clip_id, start // self._hop, frames) for clip_id, start in zip(ids, starts, strict=True)]
         return waves.to(self._device), torch.from_numpy(np.stack(tracks)).to(self._device)
 
+    def accelerate(self, accelerator: Accelerator) -> None:
+        """Let the discriminators of all processes learn together."""
+        if self._adversary is not None:
+            self._adversary.accelerate(accelerator)
+
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Mean absolute difference of log-mels of held-out pieces, and of F0 in Hz."""
@@ -175,6 +182,24 @@ class VocoderTask(Task):
         return pitch(wave, self._waves.sample_rate, self._hop, len(wave) // self._hop)
 
 
+class _Judging(nn.Module):
+    """The loss of all discriminators as one forward pass, which is what DDP can watch."""
+
+    def __init__(self, judges: nn.ModuleDict) -> None:
+        super().__init__()
+        self.judges = judges
+
+    def forward(self, real: Tensor, made: Tensor) -> Tensor:
+        """Scalar loss of recordings and made waves [B, N]; in float32 whatever the generator computes in."""
+        terms = []
+        with torch.autocast(real.device.type, enabled=False):
+            for judge in self.judges.values():
+                of_real, of_made = judge(real), judge(made)
+                terms.append(discriminator_loss(of_real.scores, of_made.scores))
+                terms.append(relativistic_loss(of_real.scores, of_made.scores))
+        return torch.stack(terms).sum()
+
+
 class _Adversary:
     """Both families of discriminators and their optimizer."""
 
@@ -183,23 +208,18 @@ class _Adversary:
             torch.manual_seed(settings.seed)
             judges = [MultiPeriodDiscriminator(DISCRIMINATORS), SpectrogramDiscriminator(DISCRIMINATORS)]
         self.judges = nn.ModuleDict(dict(zip(("period", "spectrogram"), judges, strict=True))).to(device)
+        self._pass: nn.Module = _Judging(self.judges)
         self.optimizer = torch.optim.AdamW(self.judges.parameters(), DISCRIMINATOR_RATE, betas=(0.8, 0.99))
         self.clip_norm = settings.clip_norm
 
+    def accelerate(self, accelerator: Accelerator) -> None:
+        """Each update is of the mean gradient of all processes."""
+        self._pass = accelerator.prepare_model(self._pass)
+
     def update(self, real: Tensor, made: Tensor) -> None:
         """One step of the discriminators, unless it is not finite."""
-        terms = []
-        for judge in self.judges.values():
-            of_real, of_made = judge(real), judge(made)
-            terms.append(discriminator_loss(of_real.scores, of_made.scores))
-            terms.append(relativistic_loss(of_real.scores, of_made.scores))
         self.optimizer.zero_grad(set_to_none=True)
-        torch.stack(terms).sum().backward()
-        parameters = list(self.judges.parameters())
-        add_gradients(parameters)
-        for parameter in parameters:
-            if parameter.grad is not None:
-                parameter.grad /= size()
+        self._pass(real, made).backward()
         norm = nn.utils.clip_grad_norm_(self.judges.parameters(), self.clip_norm)
         if math.isfinite(norm.item()):
             self.optimizer.step()
