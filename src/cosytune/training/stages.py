@@ -34,7 +34,7 @@ from cosytune.training.precision import fast_bfloat16
 from cosytune.training.preflight import preflight_once
 from cosytune.training.processes import joined, size
 from cosytune.training.rehearsal import rehearsal_languages, speak_rehearsal
-from cosytune.training.results import PartResult, StageResult, read_record
+from cosytune.training.results import PartResult, StageResult, read_record, read_record_as
 from cosytune.training.run import RunOptions
 from cosytune.training.selection import Listener
 from cosytune.training.settings import PARTS, LoopSettings, PartName, StageName, takes
@@ -328,12 +328,12 @@ def read_stage_result(run_folder: Path) -> StageResult:
     """The record of a finished stage.
 
     Raises:
-        TrainingError: there is none.
+        TrainingError: there is none, it is damaged, or another version of cosytune wrote it.
     """
     path = run_folder / "stage.json"
     if not path.is_file():
         raise TrainingError(f"{run_folder} holds no finished run; give a folder made by pretrain, sft or tune")
-    return StageResult.from_json(read_record(path))
+    return read_record_as(path, StageResult.from_json)
 
 
 def _phases(parts: Sequence[PartName]) -> list[list[PartName]]:
