@@ -24,7 +24,7 @@ from cosytune.audio.files import write_wave
 from cosytune.cli import main as main_module
 from cosytune.cli import plan as plan_module
 from cosytune.cli.main import app, main
-from cosytune.errors import CosytuneError, DataError, MissingPackageError, ModelError, TrainingError
+from cosytune.errors import CosytuneError, DataError, MachineError, MissingPackageError, ModelError, TrainingError
 from cosytune.models.folder import write_model
 from cosytune.models.lm.generate import Decoding, Generated
 from tests.unit.model_examples import NEEDS_WHISPER, released_folder, tiny_model, tone
@@ -220,6 +220,7 @@ def test_errors_are_one_sentence_and_a_status(
         (DataError("no sound"), 3, "no sound"),
         (ModelError("no model"), 4, "no model"),
         (TrainingError("no loss"), 5, "no loss"),
+        (MachineError("no bfloat16"), 7, "no bfloat16"),
         (MissingPackageError("no package"), 6, "no package"),
         (PermissionError(13, "Permission denied", "x"), 1, "check the path, the permissions"),
         (sqlite3.OperationalError("database or disk is full"), 1, "is full; check the path, the permissions and the"),
@@ -241,7 +242,7 @@ def test_every_kind_of_error_has_its_status(
 def test_statuses_tell_errors_apart() -> None:
     kinds = [kind for kind in vars(sys.modules["cosytune.errors"]).values() if inspect.isclass(kind)]
     statuses = [kind.exit_status for kind in kinds if issubclass(kind, CosytuneError)]
-    assert len(statuses) == len(set(statuses)) == 7
+    assert len(statuses) == len(set(statuses)) == 8
     assert main_module.STOPPED not in statuses
 
 
