@@ -96,15 +96,27 @@ def write_graphs(folder: Path, *, many: bool) -> dict[str, Path]:
         ),
     }
     for name, (network, inputs, axes) in graphs.items():
-        network.network._check = lambda *_: None  # questions about values cannot be part of a graph
-        names = ["listened", "count"][: len(inputs)]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            torch.onnx.export(
-                network, inputs, folder / f"{name}.onnx", input_names=names, output_names=["out"], dynamic_axes=axes,
-                dynamo=False, opset_version=17,
-            )  # fmt: skip
+        export(network, inputs, axes, folder / f"{name}.onnx")
     return {name: folder / f"{name}.onnx" for name in graphs}
+
+
+def export(network: Tokens | Vectors, inputs: tuple[Tensor, ...], axes: dict[str, dict[int, str]], path: Path) -> None:
+    """Write a front end as an ONNX graph.
+
+    Args:
+        network: to write.
+        inputs: examples.
+        axes: names of axes of any size, by input or output.
+        path: file to write.
+    """
+    network.network._check = lambda *_: None  # questions about values cannot be part of a graph
+    names = ["listened", "count"][: len(inputs)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            network, inputs, path, input_names=names, output_names=["out"], dynamic_axes=axes, dynamo=False,
+            opset_version=17,
+        )  # fmt: skip
 
 
 def write_front_ends(kind: str, folder: Path) -> None:

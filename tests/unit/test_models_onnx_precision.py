@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from typer.testing import CliRunner
 
+from cosytune.cli.main import app
+from cosytune.comparison.compose.material import with_voices
 from cosytune.data.corpus import Corpus
 from cosytune.data.features import FeatureStore
 from cosytune.errors import DataError, MachineError, MissingPackageError, ModelError
@@ -25,9 +31,13 @@ from cosytune.models.onnx_session import OnnxPrecision
 from cosytune.models.openvino_session import OpenVinoSession, check_bfloat16
 from cosytune.training.features import corpus_features, features_hash, precision_of, set_precision
 from cosytune.training.few_clips import few_clips
+from cosytune.training.stages import _heard_in
 from tests.unit.model_examples import _save, tiny_model, tone, write_speaker_encoder, write_speech_tokenizer
 from tests.unit.test_data_extract import make_corpus, recorded
 from tests.unit.toy import Quiet
+
+if find_spec("openvino") is None:  # asked for so: a bare import would report its use
+    pytest.skip("the package openvino (extra `bfloat16`) is not installed", allow_module_level=True)
 
 REAL = openvino_session._capabilities
 BOTH: tuple[OnnxPrecision, ...] = ("float32", "bfloat16")
@@ -218,12 +228,33 @@ def test_a_corpus_keeps_its_precision(mixed: Model, corpus: Corpus) -> None:
     second = corpus_features(again, mixed, reporter)
     assert reporter.lines[-1] == "features of corpus: the speech tokenizer ran in bfloat16"
     assert second.path == corpus.features_folder(mixed.extractor_hash("bfloat16")) != first.path
+    assert with_voices(mixed, corpus).voices.keys() == second.speaker_vectors.keys()
+    assert _heard_in(corpus, mixed) == {"onnx_precision": "bfloat16"}
     for mine, theirs in zip(second, first, strict=True):
         np.testing.assert_array_equal(mine.mel, theirs.mel)
     with pytest.raises(DataError, match="were made by extractors"):
         FeatureStore(second.path, extractors=mixed.extractor_hash())
     set_precision(corpus, "float32")
     assert corpus_features(corpus, mixed, Quiet()).path == first.path
+    assert _heard_in(corpus, mixed) == {}
+
+
+def test_prepare_chooses_once(mixed: Model, tmp_path: Path) -> None:
+    recorded(tmp_path / "in", range(3))
+
+    def prepared(*more: str) -> Any:
+        words = ["data", "prepare", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--model", str(mixed.path)]
+        return CliRunner().invoke(app, [*words, "--json", *more])
+
+    assert isinstance(prepared("--onnx-precision", "bfloat16", "--model", "absent").exception, ModelError)
+    assert not (tmp_path / "out").exists(), "what cannot be done is refused before recordings are looked at"
+    for more, chosen in [
+        ([], "float32"),
+        (["--onnx-precision", "bfloat16"], "bfloat16"),
+        ([], "bfloat16"),
+        (["--onnx-precision", "float32"], "float32"),
+    ]:
+        assert json.loads(prepared(*more).stdout)["features"]["onnx_precision"] == chosen
 
 
 def test_what_lies_beside_a_corpus_takes_its_precision(mixed: Model, corpus: Corpus, tmp_path: Path) -> None:
