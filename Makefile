@@ -8,13 +8,16 @@ INSTALLED := $(VENV)/.installed
 
 install: $(INSTALLED)
 
+# The last step lets numba compile what is used of librosa into the environment: else the first command that measures
+# pitch, or the first tests, do it while they are waited for (17 s; 2 cores, shared, 2026-11-24).
 # resemblyzer and openai-whisper declare packages that need a compiler or that nothing here uses: their own files are
 # installed without them (docs/dependencies.md says why).
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[synth,vad,cluster,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[synth,vad,cluster,bfloat16,dev]"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps resemblyzer openai-whisper
+	$(BIN)/python -c "from cosytune.audio.librosa_once import load_librosa; load_librosa()"
 	touch $@
 
 demo: $(INSTALLED)

@@ -40,14 +40,22 @@ def exact_div(numerator: int, denominator: int) -> int:
 
 
 def seconds_of_samples(samples: int, sample_rate: int) -> float:
-    """Duration in seconds of `samples` at `sample_rate` Hz."""
+    """Duration in seconds of `samples` at `sample_rate` Hz.
+
+    Raises:
+        ValueError: the rate is not positive.
+    """
     if sample_rate <= 0:
         raise ValueError(f"sample rate must be positive, not {sample_rate} Hz")
     return samples / sample_rate
 
 
 def samples_of_seconds(seconds: float, sample_rate: int) -> int:
-    """Number of samples nearest to `seconds` at `sample_rate` Hz."""
+    """Number of samples nearest to `seconds` at `sample_rate` Hz.
+
+    Raises:
+        ValueError: a negative duration.
+    """
     if seconds < 0:
         raise ValueError(f"a duration cannot be negative, got {seconds} s")
     return round(seconds * sample_rate)
@@ -66,6 +74,9 @@ class Clock:
         sample_rate: Hz of the waves that the model makes.
         hop: samples per mel frame.
         token_rate: speech tokens per second; must divide 100 Hz, the rate of the tokenizer's features.
+
+    Raises:
+        ValueError: a number is not positive, or the token rate does not divide 100 Hz.
     """
 
     sample_rate: int
@@ -87,14 +98,6 @@ class Clock:
     def frames_per_token(self) -> float:
         """Mel frames per speech token: 1.7227 for the 300M family, whole numbers for others."""
         return self.frame_rate / self.token_rate
-
-    def frames_of_samples(self, samples: int) -> int:
-        """Whole mel frames in a wave of `samples` samples."""
-        return samples // self.hop
-
-    def samples_of_frames(self, frames: int) -> int:
-        """Samples that a vocoder makes of `frames` mel frames."""
-        return frames * self.hop
 
     def frames_of_tokens(self, tokens: int) -> int:
         """Mel frames spoken for `tokens` speech tokens.

@@ -24,9 +24,9 @@ from cosytune.audio.files import write_wave
 from cosytune.cli import main as main_module
 from cosytune.cli import plan as plan_module
 from cosytune.cli.main import app, main
-from cosytune.errors import CosytuneError, DataError, MissingPackageError, ModelError, TrainingError
+from cosytune.errors import CosytuneError, DataError, MachineError, MissingPackageError, ModelError, TrainingError
 from cosytune.models.folder import write_model
-from cosytune.models.lm.generate import Generated
+from cosytune.models.lm.generate import Decoding, Generated
 from tests.unit.model_examples import NEEDS_WHISPER, released_folder, tiny_model, tone
 
 ROOT = Path(__file__).parents[2]
@@ -193,6 +193,8 @@ def test_version(run: Any) -> None:
         (["sft", "--data", "d", "--start", "a", "-o", "o", "--track", "tb"], 2, "--track 'tb' is not known; give none"),
         (["evaluate", "m", "--data", "d", "-o", "o"], 2, "there is no folder d"),
         (["data", "prepare", "absent", "-o", "o"], 3, "absent"),
+        (["data", "prepare", "d", "-o", "o", "--onnx-precision", "bf16"], 2, "is not known; give float32 or bfloat16"),
+        (["data", "prepare", "d", "-o", "o", "--onnx-precision", "float32"], 2, "none are extracted without --model"),
         (["data", "export", "absent", "-o", "o", "--model", "m"], 3, "absent is not a finished corpus"),
     ],
 )
@@ -218,6 +220,7 @@ def test_errors_are_one_sentence_and_a_status(
         (DataError("no sound"), 3, "no sound"),
         (ModelError("no model"), 4, "no model"),
         (TrainingError("no loss"), 5, "no loss"),
+        (MachineError("no bfloat16"), 7, "no bfloat16"),
         (MissingPackageError("no package"), 6, "no package"),
         (PermissionError(13, "Permission denied", "x"), 1, "check the path, the permissions"),
         (sqlite3.OperationalError("database or disk is full"), 1, "is full; check the path, the permissions and the"),
@@ -239,7 +242,7 @@ def test_every_kind_of_error_has_its_status(
 def test_statuses_tell_errors_apart() -> None:
     kinds = [kind for kind in vars(sys.modules["cosytune.errors"]).values() if inspect.isclass(kind)]
     statuses = [kind.exit_status for kind in kinds if issubclass(kind, CosytuneError)]
-    assert len(statuses) == len(set(statuses)) == 7
+    assert len(statuses) == len(set(statuses)) == 8
     assert main_module.STOPPED not in statuses
 
 
@@ -334,7 +337,7 @@ def test_say_converts_a_recording_and_follows_an_instruction(run: Any, model: Pa
     [
         (0.0, 16_000, 1, "holds no samples"),
         (0.05, 16_000, 1, "too short to analyse"),
-        (3600.0, 8_000, 1, "has 3600.0 s; at most 30 s are understood"),
+        (31.0, 8_000, 1, "has 31.0 s; at most 30 s are understood"),
         (1.0, 8_000, 2, None),
         (1.0, 48_000, 2, None),
     ],
@@ -417,6 +420,11 @@ def test_say_does_not_mix_samples_and_json(run: Any, model: Path) -> None:
 
 
 def test_say_tells_why_nothing_came_out(run: Any, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = ("say", "hello\n\nyou", "-m", model, "--voice", "ada", "-o", tmp_path / "a.wav", "--retries", "0")
+    with monkeypatch.context() as patch:
+        patch.setattr(Decoding, "_say", lambda *_: Generated([], "end"))
+        pauses = run(*said)
+    assert pauses.status == 4, "a pause between two pieces that say nothing is no speech"
     monkeypatch.setattr("cosytune.synthesis.engine.join", lambda waves, *_: (np.zeros(0, np.float32), [0] * len(waves)))
     silent = run("say", "hello", "-m", model, "--voice", "ada", "-o", tmp_path / "a.wav")
     assert silent.status == 4

@@ -45,7 +45,7 @@ def test_no_old_voices_and_no_other_language_no_alarm_about_them() -> None:
 
 
 class Speaker:
-    """Its wave is one number: of the voice, moved by `drift` and, in some languages, by nothing at all (mute)."""
+    """Its wave is one number over and over, of the voice, moved by `drift`; in some languages none at all (mute)."""
 
     sample_rate = 16_000
 
@@ -57,7 +57,7 @@ class Speaker:
         self.asked.append(request)
         if request.language in self.mute:
             return None
-        return np.array([len(request.voice or "") + self.drift], np.float32)
+        return np.full(1600, len(request.voice or "") + self.drift, np.float32)
 
 
 ERRORS = {"now": 0.1}
@@ -107,6 +107,13 @@ def test_old_voices_are_compared_with_themselves_untouched() -> None:
 def test_a_voice_that_the_start_could_not_say_itself_is_not_similar() -> None:
     speaker: Any = Speaker(mute=("de",))
     assert heard(recall(speaker, ["ada"], [], TEXTS, [])) == {"retention": 0.0}
+
+
+def test_silence_is_nothing_to_be_similar_to() -> None:
+    speaker: Any = Speaker(drift=-len("ada"))
+    retention = recall(speaker, ["ada", "boris"], [], TEXTS, [])
+    assert {voice: len(own) for voice, own in retention.own.items()} == {"ada": 0, "boris": 2}
+    assert heard(retention, drift=-len("ada")) == {"retention": 0.5}
 
 
 def test_the_references_have_random_numbers_of_their_own() -> None:

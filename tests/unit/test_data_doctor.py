@@ -155,7 +155,7 @@ def test_one_id_twice_and_a_part_of_a_recording(tmp_path: Path) -> None:
     write_wave(tmp_path / "long.wav", long, RATE)
     rows = [
         {"id": "a", "audio": "long.wav", "speaker": "k", "language": "en", "text": TEXTS[0], "end": 2.5},
-        {"id": "a", "audio": "long.wav", "speaker": "k", "language": "en", "text": TEXTS[1]},
+        {"id": "a", "audio": "long.wav", "speaker": "k", "language": "en", "text": TEXTS[1], "end": 2.5},
         {"id": "b", "audio": "long.wav", "speaker": "k", "language": "en", "text": TEXTS[2], "start": 2.5},
         {"id": "c", "audio": "long.wav", "speaker": "k", "language": "en", "text": TEXTS[3], "start": 2.5, "end": 9},
         {"id": "d", "audio": "gone.wav", "speaker": "k", "language": "en", "text": TEXTS[4]},

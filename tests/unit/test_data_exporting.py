@@ -41,7 +41,8 @@ def prepared(folder: Path) -> Corpus:
     items = []
     for number in range(8):
         path = tone(folder / f"in/{number} 声.wav", 0.5 + number / 10)
-        items.append(Utterance(f"s{number % 2}/{number}", str(path), f"Text {number}.", f"s{number % 2}", "en"))
+        speaker = f"s{number % 2}"
+        items.append(Utterance(f"{speaker}/{number}", str(path), f"Text {number}.", speaker, "en", seconds=1.5))
     items[2] = replace(items[2], start=0.1, end=0.5)
     items[3] = replace(items[3], text=None)
     items[6] = replace(items[6], instruct="softly")
@@ -60,6 +61,7 @@ def test_a_corpus_is_written_for_upstream(tmp_path: Path) -> None:
     ledger = write_upstream_lists(prepared(tmp_path), Store(), folder, rows=4)  # type: ignore[arg-type]
     assert (ledger.seen, ledger.kept, ledger.dropped) == (8, 5, 3)
     assert ledger.reasons("dropped") == {"unreadable": 1, "without features": 1, "without transcript": 1}
+    assert (ledger.seconds["kept"], ledger.seconds["dropped"]) == (7.5, 4.5)
     shards = [Path(line) for line in (folder / "train/data.list").read_text().splitlines()]
     assert [path.name for path in shards] == ["parquet_000000000.tar", "parquet_000000001.tar"]
     rows = [row for path in shards for row in pq.read_table(path).to_pylist()]

@@ -155,17 +155,20 @@ def test_a_check_or_a_detector_that_is_not_there(folder: Path, tmp_path: Path) -
             prepare_corpus(folder, tmp_path / "corpus", detector="foo", cut=cut)
 
 
-def test_of_clips_with_one_id_the_doctor_drops_the_later_ones_only(folder: Path, tmp_path: Path) -> None:
+def test_clips_with_one_id_are_decided_on_each_for_itself(folder: Path, tmp_path: Path) -> None:
     lines = "".join(f"a,{name}.wav,{name} is said here\n" for name in ("00", "01"))
     (folder / "list.csv").write_text("id,file,text\n" + lines)
     result = check_recordings(folder / "list.csv", workers=1)
-    assert [clip.id for clip in result.clips] == ["a", "a"] and "duplicate id" in result.clips[1].reason
+    assert [clip.id for clip in result.clips] == ["a", "a~2"]
     # What the doctor says of noise is not asked here.
-    result = replace(result, clips=(replace(result.clips[0], decision="kept", findings=()), result.clips[1]))
-    result.write(tmp_path / "check.json")
+    first, second = (replace(clip, decision="kept", reason="", findings=()) for clip in result.clips)
+    replace(result, clips=(replace(first, decision="dropped", reason="noise: loud"), second)).write(
+        tmp_path / "check.json"
+    )
     corpus = prepare_corpus(folder / "list.csv", tmp_path / "corpus", check=tmp_path / "check.json")
-    assert [Path(clip.audio).stem for clip in corpus.utterances()] == ["00"]
-    assert corpus.ledger.reasons("dropped") == {"duplicate id": 1}
+    assert [(clip.id, Path(clip.audio).stem) for clip in corpus.utterances()] == [("a~2", "01")]
+    assert corpus.ledger.reasons("dropped") == {"noise": 1}
+    assert corpus.ledger.reasons("fixed") == {"renamed": 1}
 
 
 class Parrot:

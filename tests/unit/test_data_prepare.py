@@ -3,15 +3,16 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from cosytune.audio.files import write_wave
 from cosytune.data.corpus import Corpus
-from cosytune.data.prepare import prepare_corpus
+from cosytune.data.prepare import Preparation, prepare_corpus
 from cosytune.data.sentences import sentences
-from cosytune.errors import DataError
+from cosytune.errors import DataError, InputError
 
 RATE = 8000
 
@@ -102,3 +103,29 @@ def test_nothing_usable_is_said_with_what_to_do(tmp_path: Path) -> None:
     assert "1 empty (copy the files again)" in str(error.value)
     with pytest.raises(DataError, match="not a finished corpus"):
         Corpus(tmp_path / "out")
+
+
+def test_most_clips_dropped_is_said_with_what_to_do(tmp_path: Path) -> None:
+    for number, seconds in enumerate((0.5, 2.0, 2.0)):
+        record(tmp_path / "in" / f"{number}.wav", f"Sentence number {number}.", seconds, number)
+    corpus = prepare_corpus(tmp_path / "in", tmp_path / "out", longest=1.0, cut=False)
+    assert "Most clips were dropped, 2 of 3: 2 longer than 1 s (leave --no-cut out" in corpus.ledger.summary()
+    assert corpus.ledger.seconds["dropped"] == pytest.approx(4.0), "their length is known"
+
+
+@pytest.mark.parametrize(
+    ("how", "error", "words"),
+    [
+        ({"shortest": 40.0}, InputError, "clips of 40 to 30 s were asked for, which no clip can be; give 0 <="),
+        ({"shortest": float("nan")}, InputError, "clips of nan to 30 s"),
+        ({"shortest": -1.0}, InputError, "clips of -1 to 30 s"),
+        ({"longest": float("nan")}, InputError, "clips of 0.1 to nan s"),
+        ({"longest": 0.0}, InputError, "clips of 0.1 to 0 s"),
+        ({"language": " "}, InputError, "the language is empty; give a code such as en or zh, or none"),
+        ({"validation": float("nan")}, DataError, "shares of nan for validation and 0.1 for test cannot be cut"),
+        ({"validation": 0.5, "test": 0.5}, DataError, "whose sum is below 1"),
+    ],
+)
+def test_settings_that_leave_nothing_are_refused(how: dict[str, Any], error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        Preparation(**how)

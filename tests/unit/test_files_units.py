@@ -72,12 +72,6 @@ def test_feature_frames_are_whole_hundredths(samples: int) -> None:
     assert feature_frames(samples) * 160 <= samples < (feature_frames(samples) + 1) * 160
 
 
-@given(COUNTS, CLOCKS)
-def test_frames_and_samples(samples: int, clock: Clock) -> None:
-    frames = clock.frames_of_samples(samples)
-    assert 0 <= samples - clock.samples_of_frames(frames) < clock.hop
-
-
 @given(st.integers(0, 10**5), CLOCKS)
 def test_frames_of_tokens_follow_the_ratio_and_never_exceed_it(tokens: int, clock: Clock) -> None:
     frames = clock.frames_of_tokens(tokens)

@@ -219,31 +219,6 @@ def test_no_more_jobs_than_rows_are_at_work(monkeypatch: pytest.MonkeyPatch) -> 
     assert len(sizes) == 5 * 3  # the first token comes out of the prefix, nothing is computed after the last
 
 
-@pytest.mark.parametrize("cancelled", [[0], [2], [4], [1, 3], [0, 1, 2, 3, 4]])
-def test_a_cancelled_job_is_forgotten_and_the_others_go_on(cancelled: list[int]) -> None:
-    jobs = [make_job(TEXT[: 1 + number], shortest=9, longest=9, seed=number) for number in range(5)]
-    decoding = DECODER.begin(5)
-    decoding.enter(jobs)
-    assert not decoding.advance()
-    for number in cancelled:
-        decoding.cancel(jobs[number])
-    left = [job for number, job in enumerate(jobs) if number not in cancelled]
-    assert set(decoding.jobs) == set(left)
-    assert len(decoding) == len(decoding.scores) == len(left)
-    found: dict[Job, Generated] = {}
-    while len(decoding):
-        found |= dict(decoding.advance())
-    assert found == {job: generate(DECODER, job) for job in left}
-
-
-def test_cancelling_what_is_not_at_work_does_nothing() -> None:
-    job = make_job(TEXT, longest=3)
-    decoding = ENDLESS.begin(1)
-    decoding.enter([job])
-    decoding.cancel(make_job(TEXT))
-    assert decoding.jobs == [job]
-
-
 def test_a_run_without_jobs_has_nothing_to_say_and_can_go_on() -> None:
     decoding = ENDLESS.begin(1)
     decoding.enter([])

@@ -154,7 +154,7 @@ def _said(synthesiser: Synthesiser, request: Request, output: Path) -> Speech | 
         _stream(synthesiser, request)
         return None
     speech = _spoken(synthesiser, request)
-    if not len(speech.wave):
+    if speech.empty:
         raise _nothing(speech.problems)
     speech.save(output)
     return speech

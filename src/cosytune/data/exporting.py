@@ -98,9 +98,9 @@ def _write_shard(path: Path, chunk: Sequence[Utterance], corpus: Corpus, store: 
             for item in chunk[begin : begin + _BATCH]:
                 row = _row(item, corpus, store)
                 if isinstance(row, str):
-                    lines.append(LedgerLine(item.id, item.audio, "dropped", row))
+                    lines.append(LedgerLine(item.id, item.audio, "dropped", row, item.seconds))
                 else:
-                    lines.append(LedgerLine(item.id, item.audio, "kept"))
+                    lines.append(LedgerLine(item.id, item.audio, "kept", seconds=item.seconds))
                     rows.append({**row, "instruct": item.instruct or ""} if instructed else row)
             if rows:
                 out.write_table(pa.Table.from_pylist(rows, schema))

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from cosytune.audio.pauses import Detector
 from cosytune.data.corpus import MARKER, Contents, Corpus, read_json, read_sides, write_corpus
-from cosytune.data.cutting import CutSettings
-from cosytune.data.doctor_results import read_clips
+from cosytune.data.decisions import decided, read_decisions
 from cosytune.data.engine import EngineName, open_engine
-from cosytune.data.examining import Examined, Examiner
-from cosytune.data.importers import open_source, source_files
+from cosytune.data.examining import Examiner
+from cosytune.data.importers import open_source, source_files, with_distinct_ids
 from cosytune.data.importers.disk_index import DiskIndex
-from cosytune.data.importers.source import Entry, dropped
 from cosytune.data.languages import LanguageVote
 from cosytune.data.manifest import Utterance, read_manifest
+from cosytune.data.preparation import Preparation
+from cosytune.data.remedies import what_to_do
 from cosytune.data.results import LedgerLine
 from cosytune.data.splits import SplitSettings, Splitter, text_key
+from cosytune.data.taking_in import examine_all
 from cosytune.data.transcripts import open_recogniser
 from cosytune.data.working_index import WorkingIndex
 from cosytune.errors import DataError
@@ -52,71 +50,6 @@ _CORPUS_FILES = frozenset(
 )
 LITTLE_MINUTES = 5.0
 """Below this nobody has reported a voice that was learned."""
-
-
-@dataclass(frozen=True)
-class Preparation:
-    """How a corpus is made.
-
-    Attributes:
-        language: code for all clips, or None to guess where the source names none.
-        validation: share of sentences on the validation side.
-        test: share of sentences on the test side.
-        seed: of the split.
-        shortest: seconds; shorter clips are dropped.
-        longest: seconds; longer recordings are cut, or dropped without `cut`.
-        cut: whether recordings that are longer, or have subtitles and no transcript, are cut into clips of 2 to 20 s
-            (less if `longest` is).
-        detector: how speech is found in what is cut (see `audio.pauses`).
-        transcribe: recogniser for clips without transcript ("pocketsphinx", or the path of a model); None: they stay
-            without.
-        check: JSON of the data doctor whose decisions are carried out; None: none are.
-        recipe: name of a Lhotse recipe that reads the folder; None: what the folder is, is recognised.
-
-    Raises:
-        InputError: there is no such detector.
-    """
-
-    language: str | None = None
-    validation: float = 0.1
-    test: float = 0.1
-    seed: int = 0
-    shortest: float = 0.1
-    longest: float = 30.0
-    cut: bool = True
-    detector: Detector = "auto"
-    transcribe: str | None = None
-    check: Path | None = None
-    recipe: str | None = None
-
-    def __post_init__(self) -> None:
-        # Also where nothing is to be cut.
-        CutSettings(detector=self.detector)
-
-    @property
-    def cut_settings(self) -> CutSettings | None:
-        """How long recordings are cut."""
-        if not self.cut:
-            return None
-        usual = CutSettings()
-        return CutSettings(
-            shortest=min(usual.shortest, self.longest / 4),
-            longest=min(usual.longest, self.longest),
-            keep_silence=min(usual.keep_silence, self.longest / 4),
-            detector=self.detector,
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """What decides the corpus beside its source; the doctor's decisions by their contents."""
-        try:
-            decided = None if self.check is None else hashlib.sha256(self.check.read_bytes()).hexdigest()
-        except OSError as error:
-            raise DataError(
-                f"the check {self.check} cannot be read ({error.strerror}); give the JSON that "
-                "cosytune data check left beside its page"
-            ) from error
-        return {**asdict(self), "check": decided}
-
 
 Progress = Callable[[int], None]
 
@@ -154,7 +87,6 @@ def prepare_corpus(
     """
     wanted = Preparation(**how)
     _check_target(folder, corpus)
-    splits = SplitSettings(wanted.validation, wanted.test, wanted.seed)
     recogniser = None if wanted.transcribe is None else open_recogniser(wanted.transcribe, wanted.language or "")
     source = open_source(folder, recipe=wanted.recipe, media=corpus / MEDIA)
     examiner = Examiner(wanted.shortest, wanted.longest, wanted.cut_settings, recogniser)
@@ -165,14 +97,15 @@ def prepare_corpus(
         if (corpus / MARKER).is_file() and all(earlier.get(name) == value for name, value in listing.items()):
             return Corpus(corpus)
         with closing(WorkingIndex(corpus / INDEX)) as index:
-            entries = _decided(source.entries, DiskIndex() if wanted.check is None else _decisions(wanted.check))
+            decisions = DiskIndex() if wanted.check is None else read_decisions(wanted.check)
+            entries = decided(with_distinct_ids(source.entries), decisions)
             with open_engine(engine, workers, address=address) as at_work:
-                for done, found in enumerate(_examined(entries, examiner, index, at_work.map), start=1):
+                for done, found in enumerate(examine_all(entries, examiner, index, at_work.map), start=1):
                     index.add(found)
                     if progress is not None:
                         progress(done)
             notes = _give_languages(index, wanted.language)
-            info, more = _draw_sides(index, corpus, splits)
+            info, more = _draw_sides(index, corpus, wanted.splits)
             return _write(index, corpus, folder, info, (*notes, *more), {**listing, "layout": source.layout})
 
 
@@ -186,7 +119,12 @@ def _write(
 ) -> Corpus:
     seconds = sum(clip.seconds for _, clip in index.clips())
     if not seconds:
-        raise DataError(f"no clip of {folder} can be used: {_what_to_do(index)}")
+        raise DataError(
+            f"no clip of {folder} can be used: {index.seen} clips came in and all were dropped: "
+            f"{what_to_do(index.lines())}. Correct these and prepare again"
+        )
+    if (lost := index.seen - sum(1 for _ in index.clips())) > index.seen / 2:
+        notes = (*notes, f"most clips were dropped, {lost} of {index.seen}: {what_to_do(index.lines())}")
     if seconds < 60 * LITTLE_MINUTES:
         notes = (
             *notes,
@@ -203,96 +141,6 @@ def _write(
         source=source,
     )
     return write_corpus(corpus, contents)
-
-
-_REMEDIES = {
-    "shorter than": "give longer recordings, or a smaller --shortest",
-    "longer than": "leave --no-cut out, so that long recordings are cut",
-    "unreadable": "convert them to wav or flac",
-    "empty": "copy the files again",
-    "transcript empty": "write the transcripts, or delete the empty files and use --transcribe",
-    "listed recording missing": "put the recordings where the table says, or correct the table",
-    "no speech": "record again: nothing stands out of the noise",
-    "recording missing": "put the recordings beside their transcripts",
-}
-
-
-def _what_to_do(index: WorkingIndex) -> str:
-    """The most frequent reasons, each with its remedy where there is one."""
-    reasons = Counter(line.reason.split(":")[0] for line in index.lines() if line.decision == "dropped")
-    parts = []
-    for reason, count in reasons.most_common(3):
-        remedy = next((words for kind, words in _REMEDIES.items() if reason.startswith(kind)), "")
-        parts.append(f"{count} {reason}" + (f" ({remedy})" if remedy else ""))
-    return f"{index.seen} clips came in and all were dropped: {'; '.join(parts)}. Correct these and prepare again"
-
-
-def _examined(
-    entries: Iterator[tuple[Entry, str]],
-    examiner: Examiner,
-    index: WorkingIndex,
-    parallel: Callable[..., Iterator[tuple[str | None, str, Examined]]],
-) -> Iterator[Examined]:
-    """What becomes of each entry, in order; what is known from before is not examined again."""
-
-    def items() -> Iterator[_Item]:
-        for entry, change in entries:
-            key = examiner.key(entry) if isinstance(entry, Utterance) else None
-            yield _Item(entry, change, key, None if key is None else index.known(key))
-
-    for key, change, found in parallel(partial(_examine, examiner), items(), lost=_lost):
-        index.remember(key, found)
-        yield found if not change else _with_change(found, change)
-
-
-@dataclass(frozen=True)
-class _Item:
-    entry: Entry
-    change: str
-    key: str | None
-    known: Examined | None
-
-
-def _examine(examiner: Examiner, item: _Item) -> tuple[str | None, str, Examined]:
-    if item.known is not None:
-        return None, item.change, item.known
-    return item.key, item.change, examiner(item.entry)
-
-
-def _lost(item: _Item) -> tuple[str | None, str, Examined]:
-    """A recording that kills its worker twice costs only itself."""
-    reason = "unreadable: the process that decoded it was killed, twice (want of memory, or a fault of its decoder)"
-    return None, "", Examined((dropped(item.entry.id, item.entry.audio, reason),))
-
-
-def _with_change(found: Examined, change: str) -> Examined:
-    """The doctor's change goes before those of examining."""
-    clips = [entry.id for entry in found.entries if isinstance(entry, Utterance)]
-    changes = {name: f"{change}; {found.changes[name]}" if name in found.changes else change for name in clips}
-    return replace(found, changes=changes)
-
-
-def _decisions(path: Path) -> DiskIndex:
-    """What the doctor decided, by id, as JSON on disk; of several clips with one id the first counts."""
-    clips = read_clips(path)
-    return DiskIndex((clip.id, json.dumps([clip.decision, clip.reason, clip.start, clip.end])) for clip in clips)
-
-
-def _decided(entries: Iterator[Entry], decisions: DiskIndex) -> Iterator[tuple[Entry, str]]:
-    """Entries after the doctor's decisions, each with what he changed."""
-    for entry in entries:
-        decision, reason, start, end = json.loads(decisions.take(entry.id) or '["kept", "", null, null]')
-        if decision == "kept" or isinstance(entry, LedgerLine):
-            yield entry, ""
-        elif decision == "dropped":
-            yield dropped(entry.id, entry.audio, reason), ""
-        elif start is None and end is None:
-            # What prepare does anyway, such as cutting.
-            yield entry, ""
-        else:
-            start = entry.start if start is None else start
-            end = entry.end if end is None else end
-            yield replace(entry, start=start, end=end), reason
 
 
 def _give_languages(index: WorkingIndex, language: str | None) -> tuple[str, ...]:

@@ -46,7 +46,7 @@ class SplitSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.validation < 0 or self.test < 0 or self.validation + self.test >= 1:
+        if not (self.validation >= 0 and self.test >= 0 and self.validation + self.test < 1):
             raise DataError(
                 f"shares of {self.validation} for validation and {self.test} for test cannot be cut; "
                 "give two numbers of 0 or more whose sum is below 1"

@@ -31,6 +31,10 @@ __all__ = [
 FLOOR_DBFS = -120.0
 """What silence is called on a scale where its logarithm would be minus infinity."""
 
+SILENT_POWER = 10.0 ** (-60.0 / 10.0)
+SILENT_SHARE = 10.0 ** (-40.0 / 10.0)
+"""Mean square below which a frame is silent: as it is, and as a share of the loudest frame's."""
+
 FRAME_SECONDS = 0.01
 PITCH_HOP_SECONDS = 0.01
 FEWEST_VOICED_FRAMES = 5
@@ -90,12 +94,10 @@ def level_dbfs(wave: np.ndarray) -> float:
     return max(FLOOR_DBFS, 10.0 * float(np.log10(power))) if power > 0 else FLOOR_DBFS
 
 
-def edge_silence(
-    wave: np.ndarray, sample_rate: int, *, below_peak_db: float = 40.0, floor_dbfs: float = -60.0
-) -> EdgeSilence:
+def edge_silence(wave: np.ndarray, sample_rate: int) -> EdgeSilence:
     """Silence at both ends of a wave [N], on a grid of 10 ms.
 
-    A frame is silent if its level is more than `below_peak_db` under the loudest frame's, or under `floor_dbfs`.
+    A frame is silent if its level is more than 40 dB under the loudest frame's, or under -60 dBFS.
     """
     size = max(1, round(FRAME_SECONDS * sample_rate))
     seconds = len(wave) / sample_rate
@@ -103,7 +105,7 @@ def edge_silence(
     padded = np.zeros(frames * size)
     padded[: len(wave)] = wave
     power = np.square(padded.reshape(frames, size)).mean(axis=1)
-    threshold = max(10.0 ** (floor_dbfs / 10.0), float(power.max(initial=0.0)) * 10.0 ** (-below_peak_db / 10.0))
+    threshold = max(SILENT_POWER, float(power.max(initial=0.0)) * SILENT_SHARE)
     (loud,) = np.nonzero(power >= threshold)
     if loud.size == 0:
         return EdgeSilence(seconds, seconds)

@@ -51,7 +51,7 @@ Means = Mapping[tuple[str, str], Mean]
 """By system and metric; what was not measured is absent."""
 
 
-def means_of(evaluation: Evaluation, *, level: float = LEVEL) -> Means:
+def means_of(evaluation: Evaluation) -> Means:
     """The mean of every system in every metric, with the interval of the one statistics of the house.
 
     An interval ends where the metric's range does (`RANGES`): with few sentences t and resampling reach beyond it, to
@@ -67,11 +67,11 @@ def means_of(evaluation: Evaluation, *, level: float = LEVEL) -> Means:
     for system, metrics in scores.items():
         sentences = {sentence for by_sentence in metrics.values() for sentence in by_sentence}
         for metric, by_sentence in metrics.items():
-            found[system, metric] = _mean(by_sentence, len(sentences), level, units[metric])
+            found[system, metric] = _mean(by_sentence, len(sentences), units[metric])
     return found
 
 
-def _mean(by_sentence: Mapping[str, Mapping[int, float]], asked: int, level: float, unit: str) -> Mean:
+def _mean(by_sentence: Mapping[str, Mapping[int, float]], asked: int, unit: str) -> Mean:
     seeds = sorted({seed for runs in by_sentence.values() for seed in runs})
     whole = [[runs[seed] for seed in seeds] for runs in by_sentence.values() if len(runs) == len(seeds)]
     if not whole:
@@ -80,7 +80,7 @@ def _mean(by_sentence: Mapping[str, Mapping[int, float]], asked: int, level: flo
     values = np.array(whole, dtype=np.float64).T
     interval = None
     if values.shape[1] >= FEWEST_SENTENCES:
-        interval = _within(hierarchical(values, level=level, samples=BOOTSTRAP_SAMPLES), unit)
+        interval = _within(hierarchical(values, level=LEVEL, samples=BOOTSTRAP_SAMPLES), unit)
     return Mean(float(values.mean()), interval, values.shape[1], len(seeds), asked - values.shape[1])
 
 

@@ -126,7 +126,7 @@ def speak_batch(
 def _written(outcome: Outcome, name: str, key: str, file: Path) -> BatchResult:
     if isinstance(outcome.result, Failure):
         return BatchResult(name, key, str(outcome.result.error), None)
-    if not len(outcome.result.wave):
+    if outcome.result.empty:
         return BatchResult(name, key, "; ".join(outcome.result.problems) or "no samples came out", None)
     try:
         outcome.result.save(file)

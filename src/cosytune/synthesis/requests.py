@@ -188,6 +188,11 @@ class Speech:
         return sum(len(piece.tokens) for piece in self.pieces)
 
     @property
+    def empty(self) -> bool:
+        """Whether nothing was said: no token in any piece, so that pauses are all there is, or no sample."""
+        return not self.tokens or not len(self.wave)
+
+    @property
     def retries(self) -> int:
         """Tries that were thrown away."""
         return sum(piece.retries for piece in self.pieces)

@@ -11,7 +11,7 @@ from cosytune.errors import InputError
 from cosytune.text.language import CHARACTER_LANGUAGES, base_language, detect_language, is_chinese, is_speakable
 from cosytune.text.normalise import normalise as normalise_text
 from cosytune.text.options import DEFAULT, FrontendOptions
-from cosytune.text.split import SplitLimits, split_sentences
+from cosytune.text.split import split_sentences
 from cosytune.text.whisper_vocabulary import LANGUAGES
 
 __all__ = ["prepare_text"]
@@ -41,7 +41,6 @@ def prepare_text(
     normalise: bool = True,
     language: str | None = None,
     options: FrontendOptions = DEFAULT,
-    limits: SplitLimits | None = None,
 ) -> list[str]:
     """Normalise a text and cut it into pieces to be spoken one after the other (section 2.1 of the specification).
 
@@ -53,7 +52,6 @@ def prepare_text(
             off only the number and date normaliser, use `dataclasses.replace(options, read_numbers=False)`.
         language: language of the untagged text, None to guess (see `normalise`).
         options: `DEFAULT`, or `REFERENCE` for what the published front end gives.
-        limits: lengths of pieces.
 
     Raises:
         InputError: there is nothing to pronounce in the text (with `REFERENCE` the list is empty then), or an
@@ -68,7 +66,7 @@ def prepare_text(
         spoken = normalise_text(section.text, section.language, options) if normalise else section.text
         speakable = speakable or is_speakable(spoken)
         if split:
-            pieces += _pieces(spoken, section, length, options, limits)
+            pieces += _pieces(spoken, section, length, options)
         else:
             unsplit += section.written + spoken
     if not speakable:
@@ -108,7 +106,6 @@ def _pieces(
     section: _Section,
     length: Callable[[str], int],
     options: FrontendOptions,
-    limits: SplitLimits | None,
 ) -> Iterator[str]:
     by_character = is_chinese(spoken)
     if options.respect_language and section.language:
@@ -118,7 +115,6 @@ def _pieces(
         spoken,
         chinese=by_character,
         length=length,
-        limits=limits,
         hard_limit=options.hard_limit,
         keep_inner_stops=options.keep_inner_stops,
     ):

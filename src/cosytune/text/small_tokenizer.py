@@ -38,7 +38,11 @@ class SmallTokenizer:
         merges: Sequence[tuple[str, str]],
         lower_case: bool = False,
     ) -> None:
-        """Ids are given to the special tokens, the alphabet and the results of the merges, in this order."""
+        """Ids are given to the special tokens, the alphabet and the results of the merges, in this order.
+
+        Raises:
+            InputError: a token is empty or there twice, merges name unknown ones, or a half byte is missing.
+        """
         self.special = tuple(special)
         self.alphabet = tuple(alphabet)
         self.merges = tuple(merges)
@@ -163,7 +167,11 @@ class SmallTokenizer:
 
 
 def check_ids(ids: Sequence[int], size: int) -> None:
-    """Refuse ids outside `0..size - 1`."""
+    """Refuse ids outside `0..size - 1`.
+
+    Raises:
+        InputError: one is.
+    """
     for index in ids:
         if not 0 <= index < size:
             raise InputError(f"the token id {index} is outside this tokenizer's 0 to {size - 1}: use ids it gave")

@@ -65,7 +65,11 @@ class WhisperTokenizer:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> WhisperTokenizer:
-        """The tokenizer of the content of a `multilingual.tiktoken` file."""
+        """The tokenizer of the content of a `multilingual.tiktoken` file.
+
+        Raises:
+            InputError: it is not the multilingual vocabulary.
+        """
         tokenizer = cls.__new__(cls)
         tokenizer._encoding = _whisper_encoding(data)
         return tokenizer
@@ -135,7 +139,8 @@ def load_tokenizer(kind: str, data: bytes | None) -> TextTokenizer:
     """The tokenizer of a model folder: `small` from its file, `whisper` from its vocabulary file or the installed one.
 
     Raises:
-        InputError: the kind is unknown, or a small tokenizer comes without data.
+        InputError: the kind is unknown, a small tokenizer comes without data, or the file is damaged.
+        MissingPackageError: Whisper's vocabulary is neither given nor installed.
     """
     if kind == WhisperTokenizer.kind:
         return WhisperTokenizer() if data is None else WhisperTokenizer.from_bytes(data)

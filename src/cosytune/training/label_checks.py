@@ -52,6 +52,9 @@ def label_check(network: LM, batch: Batch, kind: str) -> PreflightCheck:
         network: of the untouched start.
         batch: real clips of two tokens and more.
         kind: what the start is (`models.identify.Kind`).
+
+    Raises:
+        ValueError: the clips have no speech tokens.
     """
     speech, lengths = _given(batch.speech_tokens, batch.speech_lengths)
 
@@ -100,6 +103,9 @@ def alignment_check(network: Flow, batch: Batch, frame_rate: float, kind: str) -
         batch: real clips.
         frame_rate: mel frames a second.
         kind: what the start is.
+
+    Raises:
+        ValueError: the clips have no mel or no speech tokens.
     """
     mel, lengths = _given(batch.mel, batch.mel_lengths)
     tokens = _given(batch.speech_tokens, batch.speech_lengths)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from cosytune.errors import TrainingError
 from cosytune.files import hash_file, write_bytes, write_json, write_text, writing
 from cosytune.training.disk import DiskBudget, room_for
-from cosytune.training.results import MetricPoint, PartResult, Speed, read_metrics, read_record
+from cosytune.training.results import MetricPoint, PartResult, Speed, read_metrics, read_record, read_record_as
 from cosytune.training.sharding import like, whole
 from cosytune.training.trackers import TrackerName, Trackers
 
@@ -205,7 +205,11 @@ class PartRun:
         return state
 
     def read(self, step: int) -> dict[str, Any]:
-        """The state in the checkpoint of `step`, which another process has found to be whole."""
+        """The state in the checkpoint of `step`, which another process has found to be whole.
+
+        Raises:
+            TrainingError: it cannot be read.
+        """
         return _read_state(self._checkpoint(step))
 
     def keep(self, step: int, weights: dict[str, Tensor]) -> None:
@@ -239,7 +243,11 @@ class PartRun:
                 self._kept(step).unlink()
 
     def kept(self, step: int) -> dict[str, Tensor]:
-        """What `keep` wrote."""
+        """What `keep` wrote.
+
+        Raises:
+            TrainingError: it cannot be read.
+        """
         return _read_state(self._kept(step))
 
     def keep_samples(self, step: int, files: Mapping[str, bytes]) -> None:
@@ -266,11 +274,15 @@ class PartRun:
         self._drop(_steps(self.folder / "checkpoints"))
 
     def finished(self) -> PartResult | None:
-        """The result of a run that is over, else None."""
+        """The result of a run that is over, else None.
+
+        Raises:
+            TrainingError: it is damaged, or another version of cosytune wrote it.
+        """
         path = self.folder / "result.json"
         if not path.exists():
             return None
-        return PartResult.from_json(read_record(path))
+        return read_record_as(path, PartResult.from_json)
 
     def _drop(self, steps: Iterable[int]) -> None:
         for step in steps:

@@ -101,6 +101,7 @@ def run_demo(folder: Path, size: DemoSize, reporter: Reporter, *, seed: int = 0,
     """Run the story in `folder`; a run that was stopped goes on where it was.
 
     Raises:
+        InputError: a corpus in `folder` was not made by this demo with this size and seed.
         MissingPackageError: espeakng-loader is not installed.
         CosytuneError: whatever a stage raises.
     """
@@ -123,7 +124,11 @@ def run_demo(folder: Path, size: DemoSize, reporter: Reporter, *, seed: int = 0,
 
 
 def make_models(folder: Path, size: DemoSize, reporter: Reporter, *, seed: int, workers: int) -> tuple[Path, Path]:
-    """Pre-train a nano base on many voices and fine-tune it on some of them; returns both model folders."""
+    """Pre-train a nano base on many voices and fine-tune it on some of them; returns both model folders.
+
+    Raises:
+        CosytuneError: as `run_demo`.
+    """
     # One voice more is made and left out here: the one that neither stage has heard when the comparison tunes to it.
     voices = make_voices(size.voices + 1, seed=seed)[: size.voices]
     silent = size.voices // 4

@@ -9,7 +9,7 @@ import numpy as np
 
 from cosytune.comparison.compose.material import said_all
 from cosytune.data.sentences import sentences
-from cosytune.evaluation.judges.base import Judge, Recording
+from cosytune.evaluation.judges.base import Judge, Recording, is_silent
 from cosytune.evaluation.judges.dnsmos import DnsmosJudge
 from cosytune.evaluation.judges.pocketsphinx_judge import PocketsphinxJudge
 from cosytune.evaluation.judges.resemblyzer_judge import ResemblyzerJudge
@@ -76,7 +76,8 @@ def recall(
     own: dict[str, list[Recording]] = {voice: [] for voice in old}
     asked = _by_each(old, texts, SEED + 1)
     for request, wave in zip(asked, said_all(synthesiser, asked), strict=True):
-        if wave is not None:
+        # A similarity judge refuses silent references, in the middle of a training.
+        if wave is not None and not is_silent(wave, synthesiser.sample_rate):
             own[request.voice or ""].append(Recording(wave, synthesiser.sample_rate))
     for language in languages:
         requests[f"language_{language}"] = _in_language(language, (old or new)[:LANGUAGE_VOICES])

@@ -21,7 +21,7 @@ from cosytune.data.doctor.text_findings import text_findings
 from cosytune.data.doctor.texts import main_script
 from cosytune.data.doctor_results import ClipCheck, DoctorResult, Finding, SkippedCheck
 from cosytune.data.engine import EngineName, open_engine
-from cosytune.data.importers import open_source
+from cosytune.data.importers import open_source, with_distinct_ids
 from cosytune.data.languages import with_languages
 from cosytune.data.manifest import Utterance
 from cosytune.data.results import LedgerLine
@@ -133,17 +133,13 @@ def conclude(
 
 
 def _collect(entries: Iterator[Utterance | LedgerLine]) -> tuple[list[ClipCheck], list[Utterance]]:
-    """What was refused at reading, as dropped clips, and the utterances; an id belongs to the first that has it."""
+    """What was refused at reading, as dropped clips, and the utterances, no two with one id."""
     refused: list[ClipCheck] = []
     utterances: list[Utterance] = []
-    taken: dict[str, str] = {}
-    for entry in entries:
+    for entry, _ in with_distinct_ids(entries):
         if isinstance(entry, LedgerLine):
             refused.append(_refused(entry.id, entry.audio, entry.reason))
-        elif entry.id in taken:
-            refused.append(_refused(entry.id, entry.audio, f"duplicate id: {taken[entry.id]} has it already"))
         else:
-            taken[entry.id] = entry.audio
             utterances.append(entry)
     return refused, utterances
 

@@ -4,6 +4,7 @@
 that an import reads. No torch.
 """
 
+from cosytune.data.importers.identities import with_distinct_ids
 from cosytune.data.importers.measuring import measure
 from cosytune.data.importers.opening import open_source
 from cosytune.data.importers.source import AUDIO_SUFFIXES, TRANSCRIPT_SUFFIXES, Entry, Source
@@ -17,4 +18,5 @@ __all__ = [
     "measure",
     "open_source",
     "source_files",
+    "with_distinct_ids",
 ]

@@ -20,12 +20,13 @@ KALDI_FILES = ("wav.scp", "segments", "text", "utt2spk", "utt2lang")
 _SEGMENT = {name: name for name in ("id", "audio", "start", "end")}
 
 
-def read_kaldi(folder: Path) -> Iterator[Entry]:
+def read_kaldi(folder: Path, speaker: str) -> Iterator[Entry]:
     """The segments, or the recordings where there are none, then what is left over; nothing in wav.scp is executed.
 
     Args:
         folder: with wav.scp; relative paths are taken from here or from one or two levels up, where Kaldi's own
             scripts are run.
+        speaker: label where there is no utt2spk.
 
     Raises:
         DataError: while it is read, a file turns out to be unreadable or in another encoding.
@@ -34,7 +35,7 @@ def read_kaldi(folder: Path) -> Iterator[Entry]:
     texts, speakers, languages = (_index(folder / name) for name in ("text", "utt2spk", "utt2lang"))
     for entry in _spoken(folder, places):
         if isinstance(entry, Utterance):
-            yield _described(entry, texts, speakers, languages, folder.resolve().name)
+            yield _described(entry, texts, speakers, languages, speaker)
         else:
             # It is accounted for: its text is not left over.
             if texts is not None:

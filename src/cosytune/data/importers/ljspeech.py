@@ -14,15 +14,14 @@ from cosytune.data.manifest import Utterance
 __all__ = ["read_ljspeech"]
 
 
-def read_ljspeech(folder: Path) -> Iterator[Entry]:
-    """The rows of metadata.csv.
+def read_ljspeech(folder: Path, speaker: str) -> Iterator[Entry]:
+    """The rows of metadata.csv, all of one speaker.
 
     Raises:
         DataError: while it is read, metadata.csv turns out to be unreadable or in another encoding.
     """
     table = folder / "metadata.csv"
     places = Places(folder / "wavs")
-    speaker = folder.resolve().name or "speaker"
     with open_text(table) as rows:
         for number, row in enumerate(rows, start=1):
             if row.strip():

@@ -29,8 +29,8 @@ def measure(utterance: Utterance, shortest: float, longest: float) -> Entry:
         The utterance with its `seconds`, or a ledger line that says why it cannot be used.
     """
 
-    def refuse(reason: str) -> Entry:
-        return dropped(utterance.id, utterance.audio, reason)
+    def refuse(reason: str, seconds: float | None = None) -> Entry:
+        return replace(dropped(utterance.id, utterance.audio, reason), seconds=seconds)
 
     if utterance.text is not None and not utterance.text.strip():
         return refuse("transcript empty")
@@ -49,11 +49,11 @@ def measure(utterance: Utterance, shortest: float, longest: float) -> Entry:
         return refuse(f"outside the recording: {start:g} to {end:g} s of {total:.2f} s")
     seconds = min(end, total) - start
     if seconds < shortest:
-        return refuse(f"shorter than {shortest:g} s: it lasts {seconds:.3f} s")
+        return refuse(f"shorter than {shortest:g} s: it lasts {seconds:.3f} s", round(seconds, 6))
     if seconds > longest:
-        return refuse(f"longer than {longest:g} s: it lasts {seconds:.1f} s; cut it into sentences")
+        return refuse(f"longer than {longest:g} s: it lasts {seconds:.1f} s; cut it into sentences", round(seconds, 6))
     try:
         read_wave(path, None, start, utterance.end)
     except (InputError, OSError) as error:
-        return refuse(f"unreadable: {error}")
+        return refuse(f"unreadable: {error}", round(seconds, 6))
     return replace(utterance, seconds=round(seconds, 6))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from cosytune.data.importers.lists import is_list, read_list
 from cosytune.data.importers.ljspeech import read_ljspeech
 from cosytune.data.importers.parquet import find_shards, is_parquet, listed_shards, names_clips, read_parquet
 from cosytune.data.importers.plain import read_plain, read_recording
+from cosytune.data.importers.several import Found, find_folders, read_folders
 from cosytune.data.importers.source import Entry, Source, dropped, is_recording, printable, walk
 from cosytune.data.importers.tables import TABLE_SUFFIXES, read_table, table_columns
 from cosytune.data.importers.texts import first_line
@@ -68,7 +70,7 @@ def _open_file(path: Path, media: Path | None) -> Source | None:
     if is_parquet(path):
         return Source("parquet", read_parquet(iter([path]), speaker, media))
     if path.name == "wav.scp":
-        return Source("kaldi", read_kaldi(path.parent))
+        return Source("kaldi", read_kaldi(path.parent, speaker))
     if is_json_lines(path):
         return _open_json(path, speaker)
     if path.suffix.lower() in TABLE_SUFFIXES:
@@ -101,21 +103,29 @@ def _open_folder(folder: Path, recipe: str | None, media: Path | None) -> Source
     if recipe is not None:
         return Source(recipe, read_recipe(folder, recipe))
     speaker = folder.resolve().name or "speaker"
+    own = _tables_in(folder, speaker, media)
+    if own is not None:
+        return Source(own.layout, _accounted(own.entries, folder, own.names, tables=own.parquet))
+    return _open_recordings(folder, speaker, media)
+
+
+def _tables_in(folder: Path, speaker: str, media: Path | None) -> Found | None:
+    """The tables directly in a folder that name recordings and what is said in them, if there are some."""
     manifest = folder / "manifest.jsonl"
     if manifest.is_file() and not kind_of(first := first_object(manifest) or {}):
         # Other programs call their files manifest.jsonl too; what names no recording is reported as a bad manifest.
         foreign = "audio" in recognise_columns(first) and not first.keys() >= _OURS
         if not foreign:
-            return Source("manifest", _accounted(read_manifest(manifest), folder, manifest.name))
-        return Source("jsonl", _accounted(read_json_lines(manifest, speaker), folder, manifest.name))
+            return Found("manifest", read_manifest(manifest), manifest.name)
+        return Found("jsonl", read_json_lines(manifest, speaker), manifest.name)
     if (folder / "wav.scp").is_file():
-        return Source("kaldi", _accounted(read_kaldi(folder), folder, "wav.scp"))
+        return Found("kaldi", read_kaldi(folder, speaker), "wav.scp")
     if _lhotse_files(folder):
-        return Source("lhotse", _accounted(_lhotse_folder(folder, speaker), folder, "the Lhotse manifests"))
+        return Found("lhotse", _lhotse_folder(folder, speaker), "the Lhotse manifests")
     if (folder / "data.list").is_file():
         listed = read_parquet(listed_shards(folder / "data.list"), speaker, media)
-        return Source("parquet", _accounted(listed, folder, "data.list", tables=True))
-    return _open_tables(folder, speaker) or _open_recordings(folder, speaker, media)
+        return Found("parquet", listed, "data.list", parquet=True)
+    return _text_tables_in(folder, speaker)
 
 
 def _lhotse_folder(folder: Path, speaker: str) -> Iterator[Entry]:
@@ -139,14 +149,14 @@ def _visible(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
 
 
-def _open_tables(folder: Path, speaker: str) -> Source | None:
-    """The tables directly in a folder that name recordings and what is said in them, if there are some."""
+def _text_tables_in(folder: Path, speaker: str) -> Found | None:
+    """Those without a name that tells their layout."""
     metadata = folder / "metadata.csv"
     if metadata.is_file() and "audio" not in table_columns(metadata):
         line = first_line(metadata)
         if line and "|" not in line:
             read_table(metadata, speaker)  # raises: it says which columns are missing
-        return Source("ljspeech", _accounted(read_ljspeech(folder), folder, metadata.name))
+        return Found("ljspeech", read_ljspeech(folder, speaker), metadata.name)
     files = _visible(folder)
     tables = {path: table_columns(path) for path in files if path.suffix.lower() in TABLE_SUFFIXES}
     if (folder / "clips").is_dir() and folder / "validated.tsv" in tables:
@@ -154,26 +164,24 @@ def _open_tables(folder: Path, speaker: str) -> Source | None:
         tables = {path: columns for path, columns in tables.items() if path.name == "validated.tsv"}
     chosen = [path for path, columns in tables.items() if {"audio", "text"} <= columns.keys()]
     if chosen:
-        return _chained("table", folder, chosen, read_table, speaker)
+        return _chained("table", chosen, read_table, speaker)
     for path, columns in tables.items():
         if "text" in columns:
             read_table(path, speaker)  # raises: transcripts that cannot be matched to recordings are not passed over
     lists = [path for path in files if path.suffix.lower() == ".list" and is_list(path)]
     if lists:
-        return _chained("list", folder, lists, read_list, speaker)
+        return _chained("list", lists, read_list, speaker)
     lines = [path for path in files if is_json_lines(path) and _names_both(path)]
-    return _chained("jsonl", folder, lines, read_json_lines, speaker) if lines else None
+    return _chained("jsonl", lines, read_json_lines, speaker) if lines else None
 
 
 def _names_both(path: Path) -> bool:
     return {"audio", "text"} <= recognise_columns(first_object(path) or {}).keys()
 
 
-def _chained(
-    layout: str, folder: Path, paths: list[Path], read: Callable[[Path, str], Iterator[Entry]], speaker: str
-) -> Source:
+def _chained(layout: str, paths: list[Path], read: Callable[[Path, str], Iterator[Entry]], speaker: str) -> Found:
     entries = chain.from_iterable([read(path, speaker) for path in paths])
-    return Source(layout, _accounted(entries, folder, " or ".join(path.name for path in paths)))
+    return Found(layout, entries, " or ".join(path.name for path in paths))
 
 
 def _accounted(entries: Iterable[Entry], below: Path, names: str, *, tables: bool = False) -> Iterator[Entry]:
@@ -197,12 +205,17 @@ def _accounted(entries: Iterable[Entry], below: Path, names: str, *, tables: boo
 
 
 def _open_recordings(folder: Path, speaker: str, media: Path | None) -> Source:
-    """A folder without a table of texts that people read: Parquet tables of clips, or the recordings themselves."""
+    """A folder without such tables: Parquet tables of clips, folders with tables, or the recordings themselves."""
     found = any(map(is_recording, walk(folder)))
     shards = any(names_clips(path) if found else True for path in find_shards(folder))
     if shards:
         entries = read_parquet(find_shards(folder), speaker, media)
         return Source("parquet", _accounted(entries, folder, "the Parquet tables", tables=True))
+    root = Path(os.path.normpath(folder.absolute()))
+    recognise = partial(_tables_in, media=media)
+    folders = find_folders(root, recognise)
+    if folders:
+        return Source("folders", read_folders(root, folders, recognise))
     if found:
         unread = chain(unread_files(folder, "the recordings", tables=False), unread_tables(folder))
         return Source("plain", chain(read_plain(folder), unread))

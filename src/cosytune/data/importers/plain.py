@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -15,11 +15,16 @@ from cosytune.errors import DataError
 __all__ = ["read_plain", "read_recording"]
 
 
-def read_plain(folder: Path) -> Iterator[Entry]:
-    """Folder by folder: the recordings, then the transcripts that have none; last the folders that cannot be listed."""
+def read_plain(folder: Path, left_out: Callable[[Path], bool] | None = None) -> Iterator[Entry]:
+    """Folder by folder: the recordings, then the transcripts that have none; last the folders that cannot be listed.
+
+    Args:
+        folder: with recordings.
+        left_out: tells the files that somebody else reads.
+    """
     closed: list[OSError] = []
     for _, files in groupby(walk(folder, closed.append), key=lambda path: path.parent):
-        yield from _one_folder(folder, list(files))
+        yield from _one_folder(folder, list(files), left_out)
     for error in closed:
         yield dropped(str(error.filename), str(error.filename), f"unreadable folder: {error.strerror}")
 
@@ -30,7 +35,7 @@ def read_recording(path: Path) -> Iterator[Entry]:
     yield from _one_folder(path.parent, [path, *(name for name in names if name.is_file())])
 
 
-def _one_folder(root: Path, files: list[Path]) -> Iterator[Entry]:
+def _one_folder(root: Path, files: list[Path], left_out: Callable[[Path], bool] | None = None) -> Iterator[Entry]:
     transcripts: dict[str, Path] = {}
     # .txt goes before .lab, whichever comes first in the folder.
     for path in sorted(files, key=lambda path: path.suffix.lower() == ".txt"):
@@ -40,9 +45,10 @@ def _one_folder(root: Path, files: list[Path]) -> Iterator[Entry]:
     for path in files:
         if is_recording(path):
             spoken.add(path.stem)
-            yield _entry(root, path, transcripts.get(path.stem))
+            if left_out is None or not left_out(path):
+                yield _entry(root, path, transcripts.get(path.stem))
     for stem, path in sorted(transcripts.items()):
-        if stem not in spoken:
+        if stem not in spoken and (left_out is None or not left_out(path)):
             identity = path.relative_to(root).with_suffix("").as_posix()
             yield dropped(identity, path, f"transcript without recording: {path.name}")
 

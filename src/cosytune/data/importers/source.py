@@ -30,7 +30,7 @@ class Source:
 
     Attributes:
         layout: how it is read: "plain", "ljspeech", "manifest", "table", "jsonl", "list", "kaldi", "lhotse",
-            "parquet", or the name of the Lhotse recipe.
+            "parquet", "folders" (several folders with tables), or the name of the Lhotse recipe.
         entries: each thing found, once, in a stable order, read while it is iterated. Nothing is decoded yet:
             `seconds` is 0 and `language` is "" where the source does not tell them. Two entries may have one id.
     """

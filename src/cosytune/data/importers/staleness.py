@@ -16,7 +16,7 @@ from cosytune.data.importers.tables import TABLE_SUFFIXES
 __all__ = ["source_files"]
 
 _READ = (*TRANSCRIPT_SUFFIXES, *TABLE_SUFFIXES, ".list", ".srt", ".vtt")
-_ANYWHERE = frozenset({"manifest", "table", "jsonl", "list", "kaldi", "lhotse", "parquet"})
+_ANYWHERE = frozenset({"manifest", "table", "jsonl", "list", "kaldi", "lhotse", "parquet", "folders"})
 """Layouts whose recordings may lie outside of the folder."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cosytune.data.importers.fields import recognise_columns
@@ -38,19 +38,26 @@ def unread_files(folder: Path, read: str, *, tables: bool) -> Iterator[Entry]:
             yield dropped(path.relative_to(folder).as_posix(), path, f"not read: {reason}")
 
 
-def unread_tables(folder: Path) -> Iterator[Entry]:
-    """A dropped line for each table of recordings below a folder whose recordings were read one by one."""
+def unread_tables(folder: Path, left_out: Callable[[Path], bool] | None = None) -> Iterator[Entry]:
+    """A dropped line for each table of recordings below a folder whose recordings were read one by one.
+
+    Args:
+        folder: whose recordings were.
+        left_out: tells the tables that were read.
+    """
     for path in walk(folder):
+        if left_out is not None and left_out(path):
+            continue
         try:
-            is_table = _is_table(path)
-        except DataError:
-            is_table = True  # reading it says what is wrong with it
-        if is_table:
+            if not _is_table(path):
+                continue
             reason = (
-                "not read: a table of recordings without texts, or in a sub-folder: the recordings were read one by "
-                "one; to read it, give it (or its folder) instead of this folder"
+                "a table of recordings without texts, or beside other files that were read: the recordings were read "
+                "one by one; to read it, give it (or its folder) instead of this folder"
             )
-            yield dropped(path.relative_to(folder).as_posix(), path, reason)
+        except DataError as error:
+            reason = f"a table that cannot be read: {str(error).splitlines()[0]}"
+        yield dropped(path.relative_to(folder).as_posix(), path, f"not read: {reason}")
 
 
 def _is_table(path: Path) -> bool:

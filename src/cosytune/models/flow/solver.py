@@ -63,14 +63,14 @@ DEFAULT_SOLVER = SolverConfig()
 """Ten guided Euler steps."""
 
 
-def time_steps(steps: int, device: torch.device | str | None = None) -> Tensor:
+def time_steps(steps: int) -> Tensor:
     """Times [steps + 1] from 0 to 1, dense at the beginning: 1 - cos(k / steps * pi / 2).
 
     Raises:
         InputError: fewer than one step.
     """
     _check_steps(steps)
-    return 1.0 - torch.cos(torch.linspace(0.0, 1.0, steps + 1, device=device) * (0.5 * math.pi))
+    return 1.0 - torch.cos(torch.linspace(0.0, 1.0, steps + 1) * (0.5 * math.pi))
 
 
 @torch.no_grad()

@@ -187,7 +187,7 @@ class Decoding:
         for row in self._rows:
             if row.job is job:
                 return row.tokens
-        raise ValueError("this job is not at work: it has not entered, has ended or was cancelled")
+        raise ValueError("this job is not at work: it has not entered, or has ended")
 
     def enter(self, jobs: Sequence[Job]) -> None:
         """Take jobs in; they say their first token at the next `advance`."""
@@ -221,10 +221,6 @@ class Decoding:
             newest = self._decoder.embed([row.tokens[-1] for row in self._rows])
             self.scores = self._head(self._stack.step(newest, self._cache)).cpu()
         return [(row.job, result) for row, result in done]
-
-    def cancel(self, job: Job) -> None:
-        """Forget a job at work."""
-        self._leave({row for row in self._rows if row.job is job})
 
     def _say(self, row: _Row, token: int) -> Generated | None:
         if token == self._decoder.end_token:

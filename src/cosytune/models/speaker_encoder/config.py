@@ -39,18 +39,6 @@ class SpeakerEncoderConfig(PartConfig):
     kernel: PositiveInt = 3
     segment: PositiveInt = 100
 
-    @classmethod
-    def small(cls) -> SpeakerEncoderConfig:
-        """A size that trains in minutes on one processor core (0.30 M parameters)."""
-        return cls(
-            front_channels=8,
-            front_blocks=(1, 1),
-            tdnn_channels=96,
-            growth=24,
-            bottleneck=64,
-            blocks=(3, 5, 3),
-        )
-
     @property
     def front_reduction(self) -> int:
         """Input bands per band that leaves the front end."""

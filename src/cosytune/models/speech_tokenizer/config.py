@@ -90,26 +90,6 @@ class SpeechTokenizerConfig(PartConfig):
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     quantiser: Annotated[FSQConfig | VQConfig, Field(discriminator="kind")] = FSQConfig()
 
-    @classmethod
-    def first_version(cls, symbols: int) -> SpeechTokenizerConfig:
-        """The released first version's numbers: 50 Hz, a table of 4096 directions."""
-        return cls(symbols=symbols, strides=(1, 2), quantiser=VQConfig())
-
-    @classmethod
-    def small(cls, symbols: int) -> SpeechTokenizerConfig:
-        """A size that trains in a quarter of an hour on one processor core (about 2.9 M parameters, 25 Hz)."""
-        return cls(
-            symbols=symbols,
-            bins=80,
-            width=192,
-            heads=4,
-            feed_forward=768,
-            layers_before=3,
-            layers_after=3,
-            memory_kernel=15,
-            quantiser=FSQConfig(levels=(3,) * 7),
-        )
-
     @property
     def stride(self) -> int:
         """Feature frames per token."""
