@@ -47,6 +47,7 @@ class LetterEar:
         self._units, self._sound = units, sound
         self._letters, self._alphabet = letters_of([unit.text for unit in units], language)
         self._learned: Letters | None = None
+        self._frames = 0.0  # that a letter takes
 
     def learn(self, found: Alignment) -> Heard | None:
         """Learn from what is certain in an alignment, and hear all that may be; None if that teaches nothing."""
@@ -58,7 +59,8 @@ class LetterEar:
             return None
         frames = sum(line.last - line.first for line in lines)
         size = sum(unit.size for first, second in pairs for unit in self._units[first.unit : second.unit])
-        nats = self._hear(found.reach, sum(len(line.letters) for line in lines) / frames)
+        self._frames = frames / sum(len(line.letters) for line in lines)
+        nats = self._hear(found.reach)
         return Heard([low for low, _ in found.reach], nats, frames / FRAMES_PER_SECOND / size)
 
     def fit(self, first: Anchor, second: Anchor) -> float:
@@ -70,12 +72,14 @@ class LetterEar:
             return -np.inf
         (path,) = align(self._learned.table, [line])
         nats = self._learned.table[np.arange(line.first, line.last), line.letters[path]]
-        unit_of = np.repeat(np.arange(second.unit - first.unit), self._sizes(first.unit, second.unit))[path]
+        nats = nats / self._learned.usual
+        sizes = self._sizes(first.unit, second.unit)
+        unit_of = np.repeat(np.arange(len(sizes)), sizes)[path]
         edges = self._sound.begins[first.stretch : second.stretch + 1] - line.first
-        parts = [nats[unit_of == number] for number in range(second.unit - first.unit)]
-        parts += [nats[begin:end] for begin, end in pairwise(edges)]
-        usual = self._learned.usual
-        return min((float(part.sum()) / usual + PART_PRIOR) / (len(part) + PART_PRIOR) for part in parts)
+        parts = [(nats[begin:end], 0.0) for begin, end in pairwise(edges)]
+        # A text that nobody reads is squeezed into a few frames, and those may go well.
+        parts += [(nats[unit_of == number], size * self._frames) for number, size in enumerate(sizes)]
+        return min((float(part.sum()) + PART_PRIOR) / (max(len(part), least) + PART_PRIOR) for part, least in parts)
 
     def _is_certain(self, first: Anchor, second: Anchor, found: Alignment) -> bool:
         if first.unit == second.unit or first.stretch == second.stretch:
@@ -92,8 +96,8 @@ class LetterEar:
     def _sizes(self, first: int, last: int) -> list[int]:
         return [len(own) for own in self._letters[first:last]]
 
-    def _hear(self, reach: Sequence[tuple[int, int]], pace: float) -> list[np.ndarray]:
-        """The nats of `Heard` from every pause that a unit may begin in; `pace` is letters a frame."""
+    def _hear(self, reach: Sequence[tuple[int, int]]) -> list[np.ndarray]:
+        """The nats of `Heard` from every pause that a unit may begin in."""
         begins = self._sound.begins
         nats, runs, rows = [], [], []
         for unit, (low, high) in enumerate(reach):
@@ -102,7 +106,7 @@ class LetterEar:
             if not len(sizes) or not sizes[-1]:
                 continue
             letters = np.concatenate(self._letters[unit : unit + MOST_UNITS])
-            most = LONGEST_RUN * len(letters) / pace + FRAMES_PER_SECOND / 2
+            most = LONGEST_RUN * len(letters) * self._frames + FRAMES_PER_SECOND / 2
             for pause in range(low, min(high, len(begins) - 1)):
                 frames = begins[pause + 1 : pause + 1 + MOST_STRETCHES] - begins[pause]
                 runs.append(
