@@ -11,6 +11,7 @@ Two rows between them tell where the difference comes from: one pass in one proc
 
 `onnx` are graphs of our 300M front ends: the tokenizer has the size of the released `speech_tokenizer_v1.onnx` (six
 blocks of width 1280, 522 MB), which takes one clip at a time; `onnx-many` are the same graphs declared for any number.
+Where OpenVINO is installed and the processor has bfloat16, they are run in that precision too (`--onnx-precision`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import sys
 import tempfile
 import time
 import warnings
@@ -37,11 +39,13 @@ from cosytune.data.extract import extract_features
 from cosytune.data.features import Extractors, FeatureStore
 from cosytune.data.manifest import Utterance
 from cosytune.data.results import LedgerLine
+from cosytune.errors import MachineError, MissingPackageError
 from cosytune.files import hash_file
 from cosytune.models.extractors import FrontEnds
 from cosytune.models.folder import read_model, write_model
 from cosytune.models.loading import network_of
 from cosytune.models.model import Model, TokenizerFile
+from cosytune.models.openvino_session import check_bfloat16
 from cosytune.models.sizes import family_size
 from cosytune.units import FEATURE_SAMPLE_RATE
 
@@ -92,15 +96,27 @@ def write_graphs(folder: Path, *, many: bool) -> dict[str, Path]:
         ),
     }
     for name, (network, inputs, axes) in graphs.items():
-        network.network._check = lambda *_: None  # questions about values cannot be part of a graph
-        names = ["listened", "count"][: len(inputs)]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            torch.onnx.export(
-                network, inputs, folder / f"{name}.onnx", input_names=names, output_names=["out"], dynamic_axes=axes,
-                dynamo=False, opset_version=17,
-            )  # fmt: skip
+        export(network, inputs, axes, folder / f"{name}.onnx")
     return {name: folder / f"{name}.onnx" for name in graphs}
+
+
+def export(network: Tokens | Vectors, inputs: tuple[Tensor, ...], axes: dict[str, dict[int, str]], path: Path) -> None:
+    """Write a front end as an ONNX graph.
+
+    Args:
+        network: to write.
+        inputs: examples.
+        axes: names of axes of any size, by input or output.
+        path: file to write.
+    """
+    network.network._check = lambda *_: None  # questions about values cannot be part of a graph
+    names = ["listened", "count"][: len(inputs)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            network, inputs, path, input_names=names, output_names=["out"], dynamic_axes=axes, dynamo=False,
+            opset_version=17,
+        )  # fmt: skip
 
 
 def write_front_ends(kind: str, folder: Path) -> None:
@@ -156,7 +172,7 @@ def ours(corpus: Corpus, ends: FrontEnds, engine: Engine, **settings: Any) -> Fe
     extractors = Extractors(
         ends.hash, ends.sample_rate, ends.tokens, ends.embedding, ends.mel, ends.frames_per_token, ends.hashes
     )
-    return extract_features(corpus, extractors, engine=engine, **settings)
+    return extract_features(corpus, extractors, engine=engine, **{"batch_seconds": ends.batch_seconds, **settings})
 
 
 def differences(reference: dict[str, list[np.ndarray]], store: FeatureStore) -> dict[str, float]:
@@ -182,6 +198,18 @@ def start_of_workers(engine: Engine, ends: FrontEnds) -> float:
     return time.perf_counter() - began
 
 
+def in_bfloat16(kind: str, folder: Path) -> FrontEnds | None:
+    """The released front ends with their tokenizer in bfloat16, where this machine can."""
+    if kind == "nano":
+        return None
+    try:
+        check_bfloat16()
+    except (MachineError, MissingPackageError) as error:
+        print(error, file=sys.stderr)
+        return None
+    return FrontEnds(read_model(folder), "bfloat16")
+
+
 def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """All figures of one kind of front ends."""
     write_front_ends(arguments.front_ends, folder / "model")
@@ -193,6 +221,9 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     with open_engine("local", 1) as alone, open_engine("local", arguments.workers) as engine:
         start = start_of_workers(engine, ends)
         start_of_workers(alone, ends)
+        fast = in_bfloat16(arguments.front_ends, folder / "model")
+        if fast is not None:
+            start_of_workers(engine, fast)
         for front, threads in references.values():
             torch.set_num_threads(threads)
             front.tokens([np.zeros(FEATURE_SAMPLE_RATE, np.float32)])
@@ -203,13 +234,18 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
             for name, (front, threads) in references.items()
         }
         # Where the difference comes from: decoding once, then batches, then processes.
-        variants["ours, 1 worker, no batches"] = lambda: ours(corpus, ends, alone, batch_seconds=0.0)
+        if arguments.front_ends != "onnx":  # which takes one clip at a time anyway
+            variants["ours, 1 worker, no batches"] = lambda: ours(corpus, ends, alone, batch_seconds=0.0)
         variants["ours, 1 worker"] = lambda: ours(corpus, ends, alone)
         own_name = f"ours, {arguments.workers} workers"
         variants[own_name] = lambda: ours(corpus, ends, engine)
+        if fast is not None:
+            variants[f"{own_name}, bfloat16"] = lambda: ours(corpus, fast, engine)
         seconds = alternate(variants, arguments.rounds, warmup=0)
-        made = FeatureStore(corpus.features_folder(ends.hash))
-        equal = differences(one_at_a_time(corpus, *references[names[1]]), made)
+        reference = one_at_a_time(corpus, *references[names[1]])
+        unequal = {own_name: differences(reference, ours(corpus, ends, engine))}
+        if fast is not None:
+            unequal[f"{own_name}, bfloat16"] = differences(reference, ours(corpus, fast, engine))
     audio = float(corpus.info["seconds"])
     return {
         "front_ends": arguments.front_ends,
@@ -218,8 +254,11 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "audio_seconds": audio,
         "start_of_workers_seconds": start,
         "hours_per_hour": {name: audio / median(values) for name, values in seconds.items()},
-        "times_faster": {name: times_faster(values, seconds[own_name]) for name, values in seconds.items()},
-        "differences": equal,
+        "times_as_fast_as": {
+            name: {other: times_faster(seconds[name], values) for other, values in seconds.items()}
+            for name in references
+        },
+        "differences": unequal,
     }
 
 
@@ -227,13 +266,14 @@ def table(result: dict[str, Any]) -> str:
     """The figures for people."""
     lines = [f"{result['front_ends']}: {result['clips']} clips, {result['audio_seconds'] / 60:.1f} min of audio"]
     for name, pace in result["hours_per_hour"].items():
-        faster = result["times_faster"][name]
-        lines.append(f"{name:<28}{pace:>8.1f} hours of audio per hour; the last row is {faster:.2f} times as fast")
+        faster = ", ".join(f"{paces[name]:.2f} x {base}" for base, paces in result["times_as_fast_as"].items())
+        lines.append(f"{name:<28}{pace:>8.1f} hours of audio per hour: {faster}")
     lines.append(f"start of the workers: {result['start_of_workers_seconds']:.1f} s, once")
-    unequal = result["differences"]
-    lines.append(
-        f"tokens that differ: {unequal['tokens']:.2%}; vectors by at most {unequal['vector']:.1e} of their length"
-    )
+    for name, unequal in result["differences"].items():
+        lines.append(
+            f"{name}: {unequal['tokens']:.2%} of the tokens differ, vectors by at most {unequal['vector']:.1e} of "
+            "their length"
+        )
     return "\n".join(lines)
 
 

@@ -4,6 +4,7 @@ __all__ = [
     "CosytuneError",
     "DataError",
     "InputError",
+    "MachineError",
     "MissingPackageError",
     "ModelError",
     "StoppedError",
@@ -51,3 +52,9 @@ class MissingPackageError(CosytuneError):
     """An optional package is needed and not installed; the message holds the command that installs it."""
 
     exit_status = 6
+
+
+class MachineError(CosytuneError):
+    """This machine cannot do what was asked; another one can."""
+
+    exit_status = 7

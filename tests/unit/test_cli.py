@@ -24,7 +24,7 @@ from cosytune.audio.files import write_wave
 from cosytune.cli import main as main_module
 from cosytune.cli import plan as plan_module
 from cosytune.cli.main import app, main
-from cosytune.errors import CosytuneError, DataError, MissingPackageError, ModelError, TrainingError
+from cosytune.errors import CosytuneError, DataError, MachineError, MissingPackageError, ModelError, TrainingError
 from cosytune.models.folder import write_model
 from cosytune.models.lm.generate import Decoding, Generated
 from tests.unit.model_examples import NEEDS_WHISPER, released_folder, tiny_model, tone
@@ -193,6 +193,8 @@ def test_version(run: Any) -> None:
         (["sft", "--data", "d", "--start", "a", "-o", "o", "--track", "tb"], 2, "--track 'tb' is not known; give none"),
         (["evaluate", "m", "--data", "d", "-o", "o"], 2, "there is no folder d"),
         (["data", "prepare", "absent", "-o", "o"], 3, "absent"),
+        (["data", "prepare", "d", "-o", "o", "--onnx-precision", "bf16"], 2, "is not known; give float32 or bfloat16"),
+        (["data", "prepare", "d", "-o", "o", "--onnx-precision", "float32"], 2, "none are extracted without --model"),
         (["data", "export", "absent", "-o", "o", "--model", "m"], 3, "absent is not a finished corpus"),
     ],
 )
@@ -218,6 +220,7 @@ def test_errors_are_one_sentence_and_a_status(
         (DataError("no sound"), 3, "no sound"),
         (ModelError("no model"), 4, "no model"),
         (TrainingError("no loss"), 5, "no loss"),
+        (MachineError("no bfloat16"), 7, "no bfloat16"),
         (MissingPackageError("no package"), 6, "no package"),
         (PermissionError(13, "Permission denied", "x"), 1, "check the path, the permissions"),
         (sqlite3.OperationalError("database or disk is full"), 1, "is full; check the path, the permissions and the"),
@@ -239,7 +242,7 @@ def test_every_kind_of_error_has_its_status(
 def test_statuses_tell_errors_apart() -> None:
     kinds = [kind for kind in vars(sys.modules["cosytune.errors"]).values() if inspect.isclass(kind)]
     statuses = [kind.exit_status for kind in kinds if issubclass(kind, CosytuneError)]
-    assert len(statuses) == len(set(statuses)) == 7
+    assert len(statuses) == len(set(statuses)) == 8
     assert main_module.STOPPED not in statuses
 
 

@@ -228,6 +228,9 @@ def test_seconds_of_a_part() -> None:
         # Start, end and steps 30, 60, 90; checkpoints at the start and step 50.
         {"updates": 200.0, "validation": 5 * 30.0 * 0.1, "checkpoints": 2 * 0.5, "listening": 7.0}
     )
+    many = [Utterance(str(n), "", "", "", "", seconds=1.0) for n in range(1000)]
+    parts = {name: part_seconds(replace(PART, part=name), TRIAL, many, 0.0)["validation"] for name in ("lm", "vocoder")}
+    assert parts == pytest.approx({"lm": 5 * 256 * 0.1, "vocoder": 5 * 16 * 0.1})
     assert listening_seconds(PART, 6, 9, 2.0) == 5 * (6 + 2 * 3) * 2.0
     assert listening_seconds(PART, 20, 9, 2.0) == 5 * (20 + 2 * 4) * 2.0
     assert listening_seconds(PART, 6, 1, 2.0) == 5 * (6 + 2 * 1) * 2.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +162,7 @@ def test_front_ends_of_another_model(full_folder: Path) -> None:
 
 
 class Runs:
-    """Stands before an onnxruntime session and notes how many clips each run was given."""
+    """Stands before a session and notes how many clips each run was given."""
 
     def __init__(self, front_end: Any) -> None:
         self._session, self.clips = front_end._session, []
@@ -170,9 +171,9 @@ class Runs:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._session, name)
 
-    def run(self, names: list[str], feed: dict[str, np.ndarray]) -> Any:
-        self.clips.append(len(next(iter(feed.values()))))
-        return self._session.run(names, feed)
+    def run(self, values: Sequence[np.ndarray]) -> np.ndarray:
+        self.clips.append(len(values[0]))
+        return self._session.run(values)
 
 
 def waves(*seconds: float) -> list[torch.Tensor]:

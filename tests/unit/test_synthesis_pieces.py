@@ -40,6 +40,12 @@ def test_a_paragraph_that_says_nothing_is_left_out() -> None:
     assert [piece.text for piece in pieces] == ["Chapter one.", "It was night."]
 
 
+@pytest.mark.parametrize("line_end", ["\r\n", "\r"])
+def test_paragraphs_of_other_systems(line_end: str) -> None:
+    text = "Chapter one.\n \nIt was night,\nand late."
+    assert cut_text(text.replace("\n", line_end), length=words) == cut_text(text, length=words)
+
+
 @pytest.mark.parametrize("text", ["", "  \n\n ", "...", "* * *\n\n- - -", "\u200b\u200b"])
 def test_nothing_to_say(text: str) -> None:
     with pytest.raises(InputError, match="nothing to"):

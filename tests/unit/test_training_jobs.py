@@ -101,20 +101,18 @@ def test_what_a_run_notes_is_said_once_and_also_when_it_fails(tmp_path: Path, mo
 
 
 def test_jobs_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs_module.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(jobs_module, "usable_cores", lambda: 8)
     monkeypatch.setattr(jobs_module.torch.cuda, "is_available", lambda: False)
     assert (threads_for(1), threads_for(3), threads_for(20), default_workers()) == (8, 2, 1, 2)
     monkeypatch.setattr(jobs_module.torch.cuda, "is_available", lambda: True)
     assert default_workers() == 1
-    monkeypatch.setattr(jobs_module.os, "cpu_count", lambda: None)
-    assert threads_for(2) == 1
 
 
 def test_large_networks_train_one_after_the_other_where_memory_is_small(
     toy_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jobs_module.torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(jobs_module.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(jobs_module, "usable_cores", lambda: 2)
     needed = jobs_module._side_by_side(read_model(toy_model))
     for whole, expected in ((2 * needed, 2), (needed, 1)):
         monkeypatch.setattr(jobs_module, "whole_memory", lambda whole=whole: whole)

@@ -88,6 +88,13 @@ def test_a_result_of_numbers_that_are_none_is_json_and_comes_back(run: PartRun) 
     assert "NOT below unigram" in back.in_words()
 
 
+@pytest.mark.parametrize("text", ["{}", "[]", '{"part": "lm"}', "null"])
+def test_a_result_of_another_version_is_one_sentence(run: PartRun, text: str) -> None:
+    (run.folder / "result.json").write_text(text)
+    with pytest.raises(TrainingError, match=r"result\.json is not what this cosytune writes .*delete the run folder"):
+        run.finished()
+
+
 class KilledError(Exception):
     pass
 

@@ -140,6 +140,8 @@ def test_a_container_may_be_smaller_than_its_machine(tmp_path: Path, monkeypatch
     limit, used = tmp_path / "max", tmp_path / "current"
     monkeypatch.setattr(fresh, "_LIMIT", limit)
     monkeypatch.setattr(fresh, "_USED", used)
+    stat = tmp_path / "memory.stat"
+    monkeypatch.setattr(fresh, "_STAT", stat)
     machine = SimpleNamespace(virtual_memory=lambda: SimpleNamespace(available=1000, total=4000))
     monkeypatch.setattr(fresh, "psutil", machine)
     assert fresh.free_memory() == 1000
@@ -148,6 +150,8 @@ def test_a_container_may_be_smaller_than_its_machine(tmp_path: Path, monkeypatch
     assert (fresh.free_memory(), fresh.whole_memory()) == (1000, 4000)
     limit.write_text("700\n")
     assert (fresh.free_memory(), fresh.whole_memory()) == (400, 700)
+    stat.write_text("anon 200\nfile 100\ninactive_file 90\nactive_file 10\n")
+    assert fresh.free_memory() == 490, "what files left in memory goes when it is needed"
     limit.write_text("200\n")
     assert fresh.free_memory() == 0
     assert fresh.peak_memory() > 10_000_000

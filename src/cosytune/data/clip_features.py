@@ -15,7 +15,7 @@ from cosytune.audio.resample import resample
 from cosytune.data.feature_index import IndexedClip
 from cosytune.data.feature_shards import Cells, stored
 from cosytune.data.features import Extractors
-from cosytune.errors import CosytuneError, DataError
+from cosytune.errors import CosytuneError, DataError, MachineError, MissingPackageError
 from cosytune.files import hash_file
 from cosytune.units import FEATURE_SAMPLE_RATE
 
@@ -23,6 +23,9 @@ __all__ = ["ClipBatch", "Outcome", "extract_batch"]
 
 Outcome = Cells | str
 """The cells of a clip, or the reason why there are none."""
+
+_MACHINE = (MissingPackageError, MachineError)
+"""What every clip would be refused for: it stops the job."""
 
 _REFUSALS = (CosytuneError, ValueError, RuntimeError, MemoryError)
 """What extractors raise over a recording: torch and onnxruntime say everything with a RuntimeError. Anything else is a
@@ -101,6 +104,8 @@ def _extract(extractors: Extractors, waves: list[_Waves], columns: Sequence[str]
             made["utt_embedding"] = extractors.embedding(low)
         if extractors.mel is not None and "mel" in columns:
             made["mel"] = [extractors.mel(wave.high) for wave in waves if wave.high is not None]
+    except _MACHINE:
+        raise
     except _REFUSALS as error:
         if len(waves) == 1:
             return [f"refused by an extractor: {error}"]

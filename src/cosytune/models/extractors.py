@@ -16,12 +16,17 @@ from cosytune.audio.mel import flow_mel
 from cosytune.audio.whisper import whisper_mel_batch
 from cosytune.errors import InputError, ModelError
 from cosytune.models.folder import Model, read_front_ends
-from cosytune.models.onnx_front_ends import OnnxSpeakerEncoder, OnnxSpeechTokenizer
+from cosytune.models.onnx_front_ends import SECONDS_TOGETHER, OnnxSpeakerEncoder, OnnxSpeechTokenizer
+from cosytune.models.onnx_session import OnnxPrecision
 from cosytune.models.speaker_encoder.model import SpeakerEncoder
 from cosytune.models.speech_tokenizer.model import SpeechTokenizer
 from cosytune.units import FEATURE_SAMPLE_RATE, Clock, feature_frames, samples_of_seconds
 
 __all__ = ["SHORTEST_SECONDS", "FrontEnds"]
+
+OWN_SECONDS_TOGETHER = 24.0
+"""Audio, padding counted, that our own networks are given at once: larger batches fall out of a processor's cache and
+are slower (benchmarks/features.py)."""
 
 SHORTEST_SECONDS = 0.1
 """Shorter waves have no whole analysis frame left after the networks' strides."""
@@ -61,38 +66,53 @@ class _OwnSpeakerEncoder:
 class FrontEnds:
     """Speech tokenizer, speaker encoder and mel of one model, without gradients; opened when they are first used.
 
-    Pickled, they are no more than the name of their folder: another process reads them from there, once.
+    Pickled, they are no more than the name of their folder and their precision: another process reads them from there,
+    once.
 
     Attributes:
         sample_rate: Hz of the waves that `mel` takes; the other two take 16 kHz.
         hash: identity of everything extracted; features with another hash belong to another model.
         hashes: identity of each kind of feature, by its column.
         frames_per_token: whole mel frames per token, or None where the ratio is not a whole number.
+        batch_seconds: longest clip times number of clips that are worth giving at once. A released tokenizer gains
+            nothing from more, and smaller batches are dealt to workers more evenly.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, onnx_precision: OnnxPrecision = "float32") -> None:
         """Take the networks of `model`, its own or the released ONNX ones.
 
+        Args:
+            model: whose front ends.
+            onnx_precision: of the products of a released speech tokenizer; all else is in float32.
+
         Raises:
-            ModelError: the model lacks its speech tokenizer or speaker encoder.
+            ModelError: the model lacks its speech tokenizer or speaker encoder, or has no released tokenizer to run in
+                bfloat16.
         """
+        if onnx_precision != "float32" and "speech_tokenizer" not in model.onnx:
+            raise ModelError(
+                f"the speech tokenizer of {model.name} is no ONNX graph, and only those run in {onnx_precision}; leave "
+                "--onnx-precision out"
+            )
         self._model = model
+        self._precision = onnx_precision
         self.clock: Clock = model.clock
         self.sample_rate = model.clock.sample_rate
-        self.hash = model.extractor_hash()
-        self.hashes = model.extractor_hashes()
+        self.hash = model.extractor_hash(onnx_precision)
+        self.hashes = model.extractor_hashes(onnx_precision)
         ratio = model.clock.frames_per_token
         self.frames_per_token = int(ratio) if ratio == int(ratio) else None
+        self.batch_seconds = SECONDS_TOGETHER if "speech_tokenizer" in model.onnx else OWN_SECONDS_TOGETHER
 
-    def __reduce__(self) -> tuple[Any, tuple[str, str]]:
+    def __reduce__(self) -> tuple[Any, tuple[str, str, OnnxPrecision]]:
         if self._model.path is None:
             raise ModelError(f"model {self._model.name} lies in no folder, so no other process can read it: save it")
-        return _front_ends_in, (str(self._model.path.absolute()), self.hash)
+        return _front_ends_in, (str(self._model.path.absolute()), self.hash, self._precision)
 
     @cached_property
     def _tokenizer(self) -> _Tokens:
         if "speech_tokenizer" in self._model.onnx:
-            return OnnxSpeechTokenizer(self._model.onnx["speech_tokenizer"])
+            return OnnxSpeechTokenizer(self._model.onnx["speech_tokenizer"], self._precision)
         return _OwnSpeechTokenizer(self._model.part("speech_tokenizer"))
 
     @cached_property
@@ -151,9 +171,9 @@ class FrontEnds:
 
 
 @lru_cache(maxsize=2)
-def _front_ends_in(path: str, hash: str) -> FrontEnds:
+def _front_ends_in(path: str, hash: str, onnx_precision: OnnxPrecision) -> FrontEnds:
     """The front ends of a folder, read once for all batches that this process is given."""
-    front_ends = FrontEnds(read_front_ends(Path(path)))
+    front_ends = FrontEnds(read_front_ends(Path(path)), onnx_precision)
     if front_ends.hash != hash:
         raise ModelError(f"the model in {path} was changed while it was at work; start again")
     return front_ends

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from cosytune.audio.mel import MelConfig
 from cosytune.errors import ModelError
 from cosytune.files import hash_file, hash_json
+from cosytune.models.onnx_session import OnnxPrecision
 from cosytune.models.voices import Voice, voice_tensors
 from cosytune.units import Clock
 
@@ -104,22 +105,26 @@ class Model:
             }
         )
 
-    def extractor_hash(self) -> str:
+    def extractor_hash(self, onnx_precision: OnnxPrecision = "float32") -> str:
         """One hash of all that decides tokens, speaker vectors and mel: features of another model never match.
+
+        Args:
+            onnx_precision: of a released speech tokenizer (see `FrontEnds`).
 
         Raises:
             ModelError: the model lacks a front end.
         """
-        return hash_json({**self.extractor_hashes(), "clock": vars(self.clock)})
+        return hash_json({**self.extractor_hashes(onnx_precision), "clock": vars(self.clock)})
 
-    def extractor_hashes(self) -> dict[str, str]:
+    def extractor_hashes(self, onnx_precision: OnnxPrecision = "float32") -> dict[str, str]:
         """A hash for each kind of feature, by its column: what decides this one, and nothing else.
 
         Raises:
             ModelError: the model lacks a front end.
         """
+        tokenizer = self._front_end_hash("speech_tokenizer")
         return {
-            "speech_token": self._front_end_hash("speech_tokenizer"),
+            "speech_token": tokenizer if onnx_precision == "float32" else hash_json([tokenizer, onnx_precision]),
             "utt_embedding": self._front_end_hash("speaker_encoder"),
             "mel": hash_json(vars(self.mel)),
         }

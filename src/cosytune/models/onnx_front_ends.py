@@ -1,4 +1,4 @@
-"""The released analysis networks (`speech_tokenizer_v1.onnx`, `campplus.onnx`), run by onnxruntime on the processor.
+"""The released analysis networks (`speech_tokenizer_v1.onnx`, `campplus.onnx`), run as ONNX graphs on the processor.
 
 Several clips go through a graph at once only if its file says that it takes them and a probe shows that each clip then
 gets what it gets alone. The codes of a clip must not depend on its neighbours, and a file may say what is not so.
@@ -11,7 +11,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,12 +19,12 @@ from torch import Tensor
 from cosytune.audio.fbank import kaldi_fbank, mean_normalised
 from cosytune.audio.whisper import whisper_mel, whisper_mel_batch
 from cosytune.errors import InputError, ModelError
+from cosytune.models.onnx_session import GraphInput, OnnxPrecision, OnnxSession, check_self_contained
+from cosytune.models.onnxruntime_session import OnnxRuntimeSession
+from cosytune.models.openvino_session import OpenVinoSession
 from cosytune.units import FEATURE_FRAME_RATE, FEATURE_SAMPLE_RATE, samples_of_seconds
 
-if TYPE_CHECKING:
-    import onnxruntime
-
-__all__ = ["OnnxSpeakerEncoder", "OnnxSpeechTokenizer"]
+__all__ = ["SECONDS_TOGETHER", "OnnxSpeakerEncoder", "OnnxSpeechTokenizer"]
 
 LONGEST_FRAMES = 3000
 """Feature frames (30 s) that the released tokenizers have positions for; beyond them the codes mean nothing."""
@@ -42,8 +41,6 @@ PROBE_STRIDES = (1, 2, 4, 8)
 """Feature frames per token that padded batches are tried for."""
 PROBE_TOLERANCE = 1e-5
 """Largest difference between a vector made alone and together, as a share of its length."""
-WARNINGS_AND_BELOW = 3
-"""onnxruntime's log level that prints errors only."""
 
 
 class OnnxSpeechTokenizer:
@@ -55,16 +52,20 @@ class OnnxSpeechTokenizer:
         hash: SHA-256 of the file.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, precision: OnnxPrecision = "float32") -> None:
         """Read the file.
+
+        Args:
+            path: of the file.
+            precision: of the products; in bfloat16 about one code in a hundred differs (docs/data.md, "Speed").
 
         Raises:
             ModelError: it is missing, no ONNX graph, or a graph with other inputs.
+            MachineError, MissingPackageError: bfloat16 cannot be had here (see `check_bfloat16`).
         """
         self._path = path
-        self._session, self.hash = _open(path, inputs=2)
-        bands = self._session.get_inputs()[0].shape[1]
-        self._bins = bands if isinstance(bands, int) else DEFAULT_BINS
+        self._session, self.hash = _open(path, inputs=2, precision=precision)
+        self._bins = self._session.inputs[0].shape[1] or DEFAULT_BINS
 
     def tokens(self, waves: Sequence[Tensor]) -> list[np.ndarray]:
         """Codes int64 [T] of each 16 kHz wave [N].
@@ -91,7 +92,7 @@ class OnnxSpeechTokenizer:
     @cached_property
     def _stride(self) -> int | None:
         """Feature frames per token if clips of several lengths may go through the graph together, else None."""
-        if not all(_takes_many(entry) for entry in self._session.get_inputs()):
+        if not all(_takes_many(entry) for entry in self._session.inputs):
             return None
         random = np.random.default_rng(0)
         clips = [random.standard_normal((self._bins, frames), np.float32) / 2 for frames in PROBE_FRAMES]
@@ -120,7 +121,7 @@ class OnnxSpeechTokenizer:
 
     def _run(self, features: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """Codes int64 of features [B, bins, F] with lengths [B], in the shape that the graph gives them."""
-        found = _run(self._session, self._path, [features, lengths.astype(np.int32)])
+        found = self._session.run([features, lengths.astype(np.int32)])
         if not np.issubdtype(found.dtype, np.integer):
             raise ModelError(f"{self._path} gives {found.dtype} values, not integer codes; it is no speech tokenizer")
         return found.astype(np.int64)
@@ -140,7 +141,8 @@ class OnnxSpeakerEncoder:
             ModelError: it is missing, no ONNX graph, or a graph with other inputs.
         """
         self._path = path
-        self._session, self.hash = _open(path, inputs=1)
+        # In bfloat16 it would be no faster: its convolutions are narrow.
+        self._session, self.hash = _open(path, inputs=1, precision="float32")
 
     def embedding(self, waves: Sequence[Tensor]) -> np.ndarray:
         """Speaker vectors float32 [B, E] of 16 kHz waves [N], not normalised.
@@ -163,7 +165,7 @@ class OnnxSpeakerEncoder:
     @cached_property
     def _takes_equal(self) -> bool:
         """Whether clips of one length may go through the graph together."""
-        (entry,) = self._session.get_inputs()
+        (entry,) = self._session.inputs
         if not _takes_many(entry):
             return False
         clips = np.random.default_rng(0).standard_normal((3, PROBE_FRAMES[0], SPEAKER_BINS), np.float32)
@@ -177,7 +179,7 @@ class OnnxSpeakerEncoder:
 
     def _run(self, features: np.ndarray) -> np.ndarray:
         """Vectors float32 of features [B, F, 80], in the shape that the graph gives them."""
-        found = _run(self._session, self._path, [features])
+        found = self._session.run([features])
         if not np.issubdtype(found.dtype, np.floating):
             raise ModelError(f"{self._path} gives {found.dtype} values, not a vector; it is no speaker encoder")
         return found.astype(np.float32)
@@ -195,61 +197,24 @@ def _groups(waves: Sequence[Tensor]) -> list[list[Tensor]]:
     return groups
 
 
-def _takes_many(entry: Any) -> bool:
-    """Whether an input of a graph is declared for any number of clips: the first axis has a name instead of a size."""
-    return bool(entry.shape) and not isinstance(entry.shape[0], int)
+def _takes_many(entry: GraphInput) -> bool:
+    """Whether an input of a graph is declared for any number of clips."""
+    return bool(entry.shape) and entry.shape[0] is None
 
 
-def _open(path: Path, inputs: int) -> tuple[onnxruntime.InferenceSession, str]:
-    """A session on the bytes that were hashed; from bytes a graph cannot pull other files in."""
-    import onnxruntime
-
+def _open(path: Path, inputs: int, precision: OnnxPrecision) -> tuple[OnnxSession, str]:
+    """A session on the bytes that were hashed."""
     if not path.is_file():
         raise ModelError(
             f"{path} is missing; prompts and training need it: copy it from the released CosyVoice folder, or use a "
             "named voice"
         )
     data = path.read_bytes()
-    options = onnxruntime.SessionOptions()
-    # As many as torch has here: one in a worker, of which there is one per core.
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = WARNINGS_AND_BELOW
-    try:
-        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except _runtime_errors() as error:
-        raise ModelError(f"{path} is not an ONNX graph that can be run ({_first_line(error)}); get it again") from error
-    if len(session.get_inputs()) != inputs:
-        names = ", ".join(entry.name for entry in session.get_inputs())
+    check_self_contained(data, path)
+    engine = OpenVinoSession if precision == "bfloat16" else OnnxRuntimeSession
+    # As many threads as torch has here: one in a worker, of which there is one per core.
+    session = engine(data, path, torch.get_num_threads())
+    if len(session.inputs) != inputs:
+        names = ", ".join(entry.name for entry in session.inputs)
         raise ModelError(f"{path} has the inputs {names}; {inputs} are expected, so it is another network")
     return session, hashlib.sha256(data).hexdigest()
-
-
-def _run(session: onnxruntime.InferenceSession, path: Path, values: Sequence[np.ndarray]) -> np.ndarray:
-    feed = {entry.name: value for entry, value in zip(session.get_inputs(), values, strict=True)}
-    try:
-        return np.asarray(session.run([session.get_outputs()[0].name], feed)[0])
-    except _runtime_errors() as error:
-        raise ModelError(
-            f"{path} could not be run ({_first_line(error)}); it is another network, or damaged"
-        ) from error
-
-
-def _runtime_errors() -> tuple[type[Exception], ...]:
-    """What onnxruntime raises: its errors share no base class."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    named: Any = (
-        state.EPFail,
-        state.Fail,
-        state.InvalidArgument,
-        state.InvalidGraph,
-        state.InvalidProtobuf,
-        state.NoSuchFile,
-        state.NotImplemented,
-        state.RuntimeException,
-    )
-    return (*named, RuntimeError, ValueError)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import re
 from typing import TYPE_CHECKING, Any
@@ -95,11 +96,7 @@ def _inlined(svg: str, words: str, prefix: str) -> str:
     svg = re.sub(r'^<svg ([^>]*?)width="[^"]*" ?', r"<svg \1", svg)
     svg = re.sub(r'^<svg ([^>]*?)height="[^"]*" ?', r"<svg \1", svg)
     svg = svg.replace(INK, "var(--ink)").replace(FAINT, "var(--line)")
-    return svg.replace("<svg ", f'<svg role="img" aria-label="{_attribute(words)}" ', 1)
-
-
-def _attribute(words: str) -> str:
-    return words.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(words)}" ', 1)
 
 
 def draw_interval(low: float, estimate: float, high: float, *, reach: float, flipped: bool, outcome: str) -> str:

@@ -49,6 +49,7 @@ def cut_text(text: str, *, length: Callable[[str], int], language: str | None = 
     Raises:
         InputError: there is nothing to pronounce in it.
     """
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
     # A language tag holds until the next one, also across paragraphs: then the text stays whole.
     paragraphs = [text] if "<|" in text else _PARAGRAPHS.split(text)
     pieces: list[TextPiece] = []

@@ -13,7 +13,7 @@ from cosytune.data.manifest import Utterance
 from cosytune.data.results import LedgerLine
 from cosytune.data.splits import Side
 from cosytune.models.folder import Model
-from cosytune.training.features import corpus_features
+from cosytune.training.features import corpus_features, features_hash, precision_of
 from cosytune.training.parts import check_sides
 
 __all__ = ["FewClips", "few_clips"]
@@ -44,7 +44,7 @@ def few_clips(corpus: Corpus, model: Model, place: Path) -> FewClips:
     Raises:
         DataError: a side has no clips.
     """
-    identity = model.extractor_hash()
+    identity = features_hash(corpus, model)
     there = corpus.features_folder(identity)
     store = FeatureStore(there, extractors=identity) if (there / FEATURES_MARKER).is_file() else None
     train, validation = _chosen(corpus, "train", COUNT, store), _chosen(corpus, "validation", 1, store)
@@ -52,7 +52,8 @@ def few_clips(corpus: Corpus, model: Model, place: Path) -> FewClips:
     if store is not None:
         return FewClips(train, validation, store, made=False)
     small = _small_corpus(corpus, train, validation, place / "few-clips")
-    return FewClips(train, validation, corpus_features(small, model, _Silent()), made=True)
+    features = corpus_features(small, model, _Silent(), onnx_precision=precision_of(corpus, model))
+    return FewClips(train, validation, features, made=True)
 
 
 def _chosen(corpus: Corpus, side: Side, count: int, store: FeatureStore | None) -> tuple[Utterance, ...]:

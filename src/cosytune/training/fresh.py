@@ -19,6 +19,7 @@ __all__ = ["free_memory", "in_fresh_process", "peak_memory", "whole_memory"]
 Result = TypeVar("Result")
 
 _LIMIT, _USED = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+_STAT = Path("/sys/fs/cgroup/memory.stat")
 
 
 def in_fresh_process(function: Callable[..., Result], *arguments: Any, limit: int | None = None) -> Result:
@@ -47,7 +48,9 @@ def free_memory() -> int:
     """Bytes that a new process could take: of the machine, or of the container if that has a smaller limit."""
     free = int(psutil.virtual_memory().available)
     limit, used = _number(_LIMIT), _number(_USED)
-    return free if limit is None or used is None else max(0, min(free, limit - used))
+    if limit is None or used is None:
+        return free
+    return max(0, min(free, limit - max(0, used - _file_cache())))
 
 
 def whole_memory() -> int:
@@ -63,6 +66,15 @@ def peak_memory() -> int:
         with Path("/proc/self/status").open(encoding="ascii") as status:
             return next(int(line.split()[1]) << 10 for line in status if line.startswith("VmHWM"))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _file_cache() -> int:
+    """Bytes of files that were read and can go: the container counts them as used, the machine as available."""
+    try:
+        lines = _STAT.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("inactive_file ")), 0)
 
 
 def _number(path: Path) -> int | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import torch
 
-from cosytune.data.engine import end_with_parent
+from cosytune.data.engine import end_with_parent, usable_cores
 from cosytune.errors import CosytuneError, StoppedError, TrainingError
 from cosytune.models.folder import Model, read_model
 from cosytune.models.memory import FLOAT, estimate_memory
@@ -275,7 +275,7 @@ def default_workers(*starts: Path) -> int:
     Raises:
         ModelError: a start cannot be read.
     """
-    most = 1 if processes.joined() or torch.cuda.is_available() else min(2, os.cpu_count() or 1)
+    most = 1 if processes.joined() or torch.cuda.is_available() else min(2, usable_cores())
     if any(_side_by_side(read_model(start, weights=False)) > MEMORY_SHARE * whole_memory() for start in starts):
         return 1
     return most
@@ -294,4 +294,4 @@ def _side_by_side(start: Model) -> int:
 
 def threads_for(workers: int) -> int:
     """Threads of each job so that the jobs share the cores."""
-    return max(1, (os.cpu_count() or 1) // (workers * processes.local_size()))
+    return max(1, usable_cores() // (workers * processes.local_size()))

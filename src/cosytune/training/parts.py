@@ -15,6 +15,7 @@ from cosytune.errors import DataError
 from cosytune.models.folder import Model, read_model
 from cosytune.text.tokenizers import load_tokenizer
 from cosytune.training import processes
+from cosytune.training.features import features_hash
 from cosytune.training.flow import FlowTask
 from cosytune.training.jobs import PartJob
 from cosytune.training.lm import LMTask
@@ -68,7 +69,7 @@ def _task(
 ) -> Task:
     if job.part not in _FROM_FEATURES:
         return task_of(job, model, train_side, validation_side, device)
-    identity = model.extractor_hash()
+    identity = features_hash(corpus, model)
     features = FeatureStore(corpus.features_folder(identity), extractors=identity)
     # Clips that could not be analysed are accounted for in the store's ledger.
     train_side, validation_side = (
@@ -78,7 +79,7 @@ def _task(
     known: FeatureStore | RehearsedFeatures = features
     old: Sequence[Utterance] = ()
     if job.settings.replay:
-        known, old = _rehearsed(job, model, features)
+        known, old = _rehearsed(job, model, features, identity)
     return task_of(job, model, train_side, validation_side, device, known, old)
 
 
@@ -105,11 +106,12 @@ def task_of(
     return LMTask(model, train_side, validation_side, features, tokenizer, stage, settings, device, rehearsal)
 
 
-def _rehearsed(job: PartJob, model: Model, features: FeatureStore) -> tuple[RehearsedFeatures, Sequence[Utterance]]:
+def _rehearsed(
+    job: PartJob, model: Model, features: FeatureStore, identity: str
+) -> tuple[RehearsedFeatures, Sequence[Utterance]]:
     if job.rehearsal is None:
         raise DataError(f"the {job.part} is to rehearse in {job.settings.replay:.0%} of its updates, but has no corpus")
     corpus = Corpus(job.rehearsal)
-    identity = model.extractor_hash()
     store = FeatureStore(corpus.features_folder(identity), extractors=identity)
     voices = {name: voice.vector.numpy() for name, voice in model.voices.items()}
     return RehearsedFeatures(features, store, voices), rehearsal_clips(ClipIndex(corpus, "train"), store)

@@ -43,7 +43,7 @@ from cosytune.training.loop import train
 from cosytune.training.parts import task_of
 from cosytune.training.plan_results import PreflightCheck, PreflightResult
 from cosytune.training.processes import device
-from cosytune.training.results import read_metrics, read_record
+from cosytune.training.results import read_metrics, read_record_as
 from cosytune.training.run import PartRun
 from cosytune.training.settings import vector_kind
 
@@ -102,7 +102,7 @@ def preflight_once(
     """
     path = folder / RECORD
     if path.is_file():
-        earlier = PreflightResult.from_json(read_record(path))
+        earlier = read_record_as(path, PreflightResult.from_json)
         if force or not earlier.failed:
             return earlier
     reporter.say("preflight: one update, a reload in a fresh process and a sentence, about a minute")

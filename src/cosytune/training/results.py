@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from cosytune.errors import TrainingError
 
-__all__ = ["MetricPoint", "PartResult", "Speed", "StageResult", "read_metrics", "read_record", "read_speeds"]
+__all__ = [
+    "MetricPoint",
+    "PartResult",
+    "Speed",
+    "StageResult",
+    "read_metrics",
+    "read_record",
+    "read_record_as",
+    "read_speeds",
+]
 
 Record = TypeVar("Record")
 
@@ -153,6 +162,22 @@ def read_record(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise TrainingError(f"{path} is damaged ({error}); delete the run folder and train again") from error
+
+
+def read_record_as(path: Path, make: Callable[[Any], Record]) -> Record:
+    """A record of a run folder, made by `make` of its JSON document.
+
+    Raises:
+        TrainingError: it is damaged, or another version of cosytune wrote it.
+    """
+    value = read_record(path)
+    try:
+        return make(value)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise TrainingError(
+            f"{path} is not what this cosytune writes ({type(error).__name__}: {error}); use the version that wrote "
+            "it, or delete the run folder and train again"
+        ) from error
 
 
 def read_metrics(path: Path) -> Iterator[MetricPoint]:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from cosytune.errors import TrainingError
 from cosytune.files import hash_file, write_bytes, write_json, write_text, writing
 from cosytune.training.disk import DiskBudget, room_for
-from cosytune.training.results import MetricPoint, PartResult, Speed, read_metrics, read_record
+from cosytune.training.results import MetricPoint, PartResult, Speed, read_metrics, read_record, read_record_as
 from cosytune.training.sharding import like, whole
 from cosytune.training.trackers import TrackerName, Trackers
 
@@ -274,11 +274,15 @@ class PartRun:
         self._drop(_steps(self.folder / "checkpoints"))
 
     def finished(self) -> PartResult | None:
-        """The result of a run that is over, else None."""
+        """The result of a run that is over, else None.
+
+        Raises:
+            TrainingError: it is damaged, or another version of cosytune wrote it.
+        """
         path = self.folder / "result.json"
         if not path.exists():
             return None
-        return PartResult.from_json(read_record(path))
+        return read_record_as(path, PartResult.from_json)
 
     def _drop(self, steps: Iterable[int]) -> None:
         for step in steps:

@@ -27,14 +27,14 @@ from cosytune.models.voices import Voice
 from cosytune.text.language import base_language
 from cosytune.text.tokenizers import SmallTokenizer, load_tokenizer
 from cosytune.training.clips import has_words, spoken_text
-from cosytune.training.features import corpus_features
+from cosytune.training.features import corpus_features, precision_of
 from cosytune.training.jobs import PartJob, Reporter, default_workers, run_jobs, threads_for
 from cosytune.training.movement import Movement
 from cosytune.training.precision import fast_bfloat16
 from cosytune.training.preflight import preflight_once
 from cosytune.training.processes import joined, size
 from cosytune.training.rehearsal import rehearsal_languages, speak_rehearsal
-from cosytune.training.results import PartResult, StageResult, read_record
+from cosytune.training.results import PartResult, StageResult, read_record, read_record_as
 from cosytune.training.run import RunOptions
 from cosytune.training.selection import Listener
 from cosytune.training.settings import PARTS, LoopSettings, PartName, StageName, takes
@@ -155,6 +155,7 @@ def run_stage(plan: StagePlan, reporter: Reporter) -> StageResult:
         "settings": {part: chosen.model_dump(mode="json") for part, chosen in settings.items()},
         "listener": None if plan.listener is None else plan.listener.identity,
         "rehearsal": None if plan.rehearsal is None else Corpus(plan.rehearsal).hash,
+        **_heard_in(corpus, start),
     }
     _check(plan, start, corpus)
     _check_movement(plan, settings)
@@ -291,7 +292,8 @@ def _run(
         if plan.listener is not None or any(part in _NEED_FEATURES for part in parts):
             corpus_features(corpus, model, reporter)
             if rehearsal is not None:
-                corpus_features(rehearsal, model, reporter)
+                precision = precision_of(corpus, model)
+                corpus_features(rehearsal, model, reporter, onnx_precision=precision)
         jobs = _jobs(plan, folder, parts, settings, rehearsal)
         if plan.preflight:
             preflight_once(jobs, plan.run_folder, reporter, force=plan.force)
@@ -326,12 +328,12 @@ def read_stage_result(run_folder: Path) -> StageResult:
     """The record of a finished stage.
 
     Raises:
-        TrainingError: there is none.
+        TrainingError: there is none, it is damaged, or another version of cosytune wrote it.
     """
     path = run_folder / "stage.json"
     if not path.is_file():
         raise TrainingError(f"{run_folder} holds no finished run; give a folder made by pretrain, sft or tune")
-    return StageResult.from_json(read_record(path))
+    return read_record_as(path, StageResult.from_json)
 
 
 def _phases(parts: Sequence[PartName]) -> list[list[PartName]]:
@@ -400,6 +402,12 @@ def _taught(corpus: Corpus | None) -> dict[str, Any]:
     return {"instructions": instructions, "languages": sorted(languages)}
 
 
+def _heard_in(corpus: Corpus, model: Model) -> dict[str, str]:
+    """For the record: the precision in which a released speech tokenizer listened, if it is not its usual one."""
+    precision = precision_of(corpus, model)
+    return {} if precision == "float32" else {"onnx_precision": precision}
+
+
 def _described(model: Model, plan: StagePlan, corpus: Corpus, result: StageResult, reporter: Reporter) -> Model:
     """The trained model with name, lineage and, after sft and tune, the corpus's speakers as named voices."""
     # Vectors of another speaker encoder mean nothing to this one.
@@ -417,6 +425,7 @@ def _described(model: Model, plan: StagePlan, corpus: Corpus, result: StageResul
         "settings": {part.part: part.settings for part in result.parts},
         "settings_hash": hash_json([part.settings for part in result.parts]),
         "parts": [part.part for part in result.parts],
+        **_heard_in(corpus, model),
         **_taught(corpus if "lm" in plan.parts else None),
         "seed": plan.seed,
         "cosytune": __version__,

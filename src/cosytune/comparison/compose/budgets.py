@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from cosytune.comparison.compose.retention import OLD_SENTENCES, old_voices_heard
 from cosytune.data.corpus import Corpus
 from cosytune.data.manifest import Utterance
 from cosytune.models.folder import Model
+from cosytune.models.memory import FLOAT
+from cosytune.training import flow, lm, speaker_encoder, speech_tokenizer, vocoder
 from cosytune.training.clips import spread
 from cosytune.training.plan_results import PartPlan, PreflightResult, Trial
 from cosytune.training.run import KEEP_CHECKPOINTS
 
 __all__ = ["disk_of", "listening_seconds", "memory_of", "part_seconds", "whole_seconds"]
 
-FLOAT = 4
-VALIDATED_CLIPS = 256
-"""Held-out clips that LM and flow validate on, at most."""
+VALIDATED_CLIPS: Mapping[str, int] = {
+    "speech_tokenizer": speech_tokenizer.VALIDATION_CLIPS,
+    "speaker_encoder": speaker_encoder.VALIDATION_CLIPS,
+    "vocoder": vocoder.VALIDATION_CLIPS,
+    "lm": lm.VALIDATION_CLIPS,
+    "flow": flow.VALIDATION_CLIPS,
+}
+"""Held-out clips that each part validates on, at most."""
 
 _SMALL_FEATURES = 1000
 """Bytes a second of tokens, vectors and texts beside the mel."""
@@ -25,7 +32,7 @@ _SMALL_FEATURES = 1000
 def part_seconds(part: PartPlan, trial: Trial, held_out: Sequence[Utterance], listening: float) -> dict[str, float]:
     """Wall time of one part by what it is spent on, from what a trial measured."""
     steps, every = part.settings["steps"], part.settings
-    validated = sum(clip.seconds for clip in spread(held_out, VALIDATED_CLIPS))
+    validated = sum(clip.seconds for clip in spread(held_out, VALIDATED_CLIPS[part.part]))
     validations = 2 + (steps - 1) // every["validate_every"]
     checkpoints = 1 + (steps - 1) // every["checkpoint_every"]
     return {

@@ -81,7 +81,7 @@ def compare(plan: ComparisonPlan, reporter: Reporter) -> ComparisonResult:
 
 def environment() -> dict[str, str]:
     """Versions and machine, for the report."""
-    packages = ("torch", "numpy", "onnxruntime", "pocketsphinx", "speechmos", "Resemblyzer")
+    packages = ("torch", "numpy", "onnxruntime", "openvino", "pocketsphinx", "speechmos", "Resemblyzer")
     found = {"cosytune": __version__, "python": platform.python_version(), "machine": platform.platform()}
     for package in packages:
         try:

@@ -74,7 +74,7 @@ class ValidationListener:
     @property
     def identity(self) -> str:
         """See `training.selection.Listener`."""
-        return f"{self.sentences} validation sentences, version 2"
+        return f"{self.sentences} validation sentences, version 3"
 
     def check(self) -> None:
         """Refuse before training what could not be heard during it.

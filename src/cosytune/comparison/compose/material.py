@@ -26,6 +26,7 @@ from cosytune.models.voices import Voice
 from cosytune.synthesis.requests import Request, Speech
 from cosytune.synthesis.synthesiser import Synthesiser
 from cosytune.text.language import base_language
+from cosytune.training.features import features_hash
 
 __all__ = [
     "file_name",
@@ -135,7 +136,7 @@ def file_name(identity: str) -> str:
 
 def with_voices(model: Model, corpus: Corpus) -> Model:
     """The model with the corpus's speakers as voices, as its own front ends hear them on the training side."""
-    identity = model.extractor_hash()
+    identity = features_hash(corpus, model)
     store = FeatureStore(corpus.features_folder(identity), extractors=identity)
     heard = {speaker: Voice(torch.from_numpy(vector)) for speaker, vector in store.speaker_vectors.items()}
     return replace(model, voices=model.voices | heard)

@@ -30,6 +30,7 @@ from cosytune.models.folder import Model, read_front_ends, read_model
 from cosytune.models.inspection import inspect_model
 from cosytune.text.tokenizers import SmallTokenizer, TextTokenizer, load_tokenizer
 from cosytune.training.clips import spoken_text, spread
+from cosytune.training.features import features_hash
 from cosytune.training.fresh import free_memory
 from cosytune.training.jobs import PartJob, Reporter, threads_for
 from cosytune.training.movement import Movement
@@ -312,7 +313,7 @@ def _priced(
 
 def _features_seconds(start: Path, corpus: Corpus, found: PreflightResult | None) -> float | None:
     """Wall time of making the corpus's features for this start; None where they are made already."""
-    identity = read_front_ends(start).extractor_hash()
+    identity = features_hash(corpus, read_front_ends(start))
     if (corpus.features_folder(identity) / FEATURES_MARKER).is_file():
         return None
     each = None if found is None else found.feature_seconds

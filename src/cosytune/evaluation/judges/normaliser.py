@@ -9,8 +9,9 @@ from cosytune.text.normalise import normalise
 
 __all__ = ["NORMALISER", "normalise_for_scoring"]
 
-NORMALISER = "cosytune-en-1"
-"""Name and version of the rules below. Error rates under different normalisers cannot be compared."""
+NORMALISER = "cosytune-en-2"
+"""Name and version of the rules below and of how figures are read (`text.english`). Error rates under different
+normalisers cannot be compared."""
 
 APOSTROPHES = re.compile(r"['’‘`´]")
 DIGIT = re.compile(r"\d")
