@@ -15,9 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from cosytune.audio.fbank import kaldi_fbank
 from cosytune.audio.pauses import waves_at_16_khz
 from cosytune.text.normalise import normalise
 from cosytune.units import FEATURE_SAMPLE_RATE
@@ -119,6 +117,11 @@ def read_sound(path: Path, start: float, end: float, speech: np.ndarray) -> Soun
 
 def _cepstra(waves: Iterable[np.ndarray]) -> Iterable[np.ndarray]:
     """[F, CEPSTRA] of each stretch of about ten seconds, 50 frames a second."""
+    # Loaded where a long transcript is placed only: it takes seconds.
+    import torch
+
+    from cosytune.audio.fbank import kaldi_fbank
+
     bands = np.arange(BANDS) + 0.5
     transform = np.cos(np.pi / BANDS * np.outer(np.arange(CEPSTRA), bands)).astype(np.float32)
     step, window = FEATURE_SAMPLE_RATE // FRAMES_PER_SECOND, 400
