@@ -78,11 +78,13 @@ def test_the_rest_of_a_sentence_of_which_a_part_was_not_read_is_not_believed() -
 
 def test_a_text_that_sounds_otherwise_is_doubted() -> None:
     ear = SimpleNamespace(fit=lambda first, second: 0.2 if first.unit == 1 else 0.9)
-    script, speech = script_of([3] * 5, [3] * 5, limit=MISFIT, ear=ear, least_fit=0.35)
+    gaps = (np.zeros(25), np.eye(25)[11])
+    script, speech = script_of([3] * 25, [3] * 25, limit=MISFIT, ear=ear, gaps=gaps)
     doubts = script.doubts(speech)
     assert doubts[1] == "text does not sound like the speech: 0.20 in its worst part where 1 is usual"
-    assert [bool(doubt) for doubt in doubts] == [False, True, False, False, False]
-    assert replace(script, least_fit=0.0).doubts(speech) == [""] * 5
+    assert [number for number, doubt in enumerate(doubts) if doubt] == [1, 11]
+    far = replace(script, gaps=(np.zeros(25), np.eye(25)[12]))
+    assert [number for number, doubt in enumerate(far.doubts(speech)) if doubt] == [12], "gaps are far away"
 
 
 def test_a_text_without_words_is_refused() -> None:

@@ -35,8 +35,10 @@ STRICTER = 2.0
 LOOKS = 2
 """Times that the sounds of the letters are learned, from what was certain before, and the text is laid anew."""
 LEAST_FIT = 0.35
-"""Of the usual likeness of letters and sound, where there are gaps: of the right parts of made-up recordings five in a
-hundred have less, of the wrong ones nearly all. Where there are none a text must only sound like more than chance."""
+"""Of the usual likeness of letters and sound, near to gaps: of the right parts of made-up recordings five in a
+hundred have less, of the wrong ones nearly all. Elsewhere a text must only sound like more than chance."""
+NEAR = 10
+"""Units and stretches from a gap."""
 LEAST_HEARD = 0.5
 """A text of which less than this share of the usual share of words was heard is another one."""
 
@@ -59,7 +61,6 @@ class Script:
             the probability that it is not in the text.
         certainty: probability from which on it is believed that there is none.
         ear: knows how the letters sound, if that was learned.
-        least_fit: of text and sound in the worst part of what is believed, where 1 is usual and 0 is chance.
     """
 
     units: Sequence[Unit]
@@ -73,7 +74,6 @@ class Script:
     gaps: tuple[np.ndarray, np.ndarray] | None = None
     certainty: float = 0.9
     ear: LetterEar | None = None
-    least_fit: float = 0.0
 
     def text(self, first: int, last: int) -> str:
         """The text of units `first` to `last`, in one line."""
@@ -100,11 +100,19 @@ class Script:
                 doubts[number] = f"text does not fit the speech here or around: {letters}"
             elif self._gap(step) > 1 - self.certainty:
                 doubts[number] = "text and speech have gaps, and here may be one"
-            elif self.ear is not None and (fit := self.ear.fit(step.first, step.second)) < self.least_fit:
+            elif self.ear is not None and (fit := self.ear.fit(step.first, step.second)) < self._least_fit(step):
                 doubts[number] = f"text does not sound like the speech: {fit:.2f} in its worst part where 1 is usual"
         if self.hearing is not None:
             self._doubt_unheard(steps, full, self.hearing, doubts)
         return doubts
+
+    def _least_fit(self, step: _Step) -> float:
+        """How well a step must sound (`LetterEar.fit`)."""
+        if self.gaps is None:
+            return 0.0
+        ends = ((step.first.unit, step.second.unit), (step.first.stretch, step.second.stretch))
+        near = [own[max(0, low - NEAR) : high + NEAR] for own, (low, high) in zip(self.gaps, ends, strict=True)]
+        return LEAST_FIT if any((own > 0.5).any() for own in near) else 0.0
 
     def _is_odd(self, step: _Step, around: Sequence[_Step], rate: float) -> bool:
         """Whether a step, or those around it, are longer or shorter than their text."""
@@ -245,7 +253,6 @@ def script_of_transcript(
         gaps=gaps,
         certainty=confidence,
         ear=ear,
-        least_fit=LEAST_FIT if _has_gaps(found) else 0.0,
     )
 
 
