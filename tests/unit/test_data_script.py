@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -66,6 +67,24 @@ def test_where_a_gap_is_likely_nothing_is_believed() -> None:
     assert doubts[2] == "text and speech have gaps, and here may be one"
     stricter, _ = script_of([3] * 5, [3] * 5, limit=MISFIT, gaps=gaps, certainty=0.95)
     assert bool(stricter.doubts(speech)[4])
+
+
+def test_the_rest_of_a_sentence_of_which_a_part_was_not_read_is_not_believed() -> None:
+    script, speech = script_of([3] * 5, [3] * 5, limit=MISFIT, gaps=(np.eye(5)[2], np.zeros(5)))
+    units = [replace(unit, ends_sentence=number != 2) for number, unit in enumerate(script.units)]
+    assert [bool(doubt) for doubt in script.doubts(speech)] == [False, False, True, False, False]
+    assert [bool(doubt) for doubt in replace(script, units=units).doubts(speech)] == [False, False, True, True, False]
+
+
+def test_a_text_that_sounds_otherwise_is_doubted() -> None:
+    ear = SimpleNamespace(fit=lambda first, second: 0.2 if first.unit == 1 else 0.9)
+    gaps = (np.zeros(25), np.eye(25)[11])
+    script, speech = script_of([3] * 25, [3] * 25, limit=MISFIT, ear=ear, gaps=gaps)
+    doubts = script.doubts(speech)
+    assert doubts[1] == "text does not sound like the speech: 0.20 in its worst part where 1 is usual"
+    assert [number for number, doubt in enumerate(doubts) if doubt] == [1, 11]
+    far = replace(script, gaps=(np.zeros(25), np.eye(25)[12]))
+    assert [number for number, doubt in enumerate(far.doubts(speech)) if doubt] == [12], "gaps are far away"
 
 
 def test_a_text_without_words_is_refused() -> None:

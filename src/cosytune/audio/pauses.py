@@ -14,7 +14,15 @@ from cosytune.audio.files import wave_blocks
 from cosytune.audio.silero import has_silero, speech_probabilities
 from cosytune.units import FEATURE_FRAME_RATE, FEATURE_SAMPLE_RATE, exact_div
 
-__all__ = ["FRAME_SECONDS", "Activity", "Detector", "find_speech", "speech_by_energy", "speech_by_probability"]
+__all__ = [
+    "FRAME_SECONDS",
+    "Activity",
+    "Detector",
+    "find_speech",
+    "speech_by_energy",
+    "speech_by_probability",
+    "waves_at_16_khz",
+]
 
 Detector = Literal["auto", "silero", "energy"]
 """How speech is found; "auto" is silero-vad where it is installed, and the energy rule elsewhere."""
@@ -87,10 +95,10 @@ def find_speech(path: Path, start: float = 0.0, end: float | None = None, detect
         MissingPackageError: silero-vad is asked for by name and not installed.
     """
     chosen = ("silero" if has_silero() else "energy") if detector == "auto" else detector
-    levels, seconds = _frame_levels(_at_16_khz(path, start, end))
+    levels, seconds = _frame_levels(waves_at_16_khz(path, start, end))
     if chosen == "silero":
         gain = _gain(levels)
-        blocks = (gain * block for block in _at_16_khz(path, start, end))
+        blocks = (gain * block for block in waves_at_16_khz(path, start, end))
         spans = speech_by_probability(np.fromiter(speech_probabilities(blocks), np.float32))
     else:
         spans = speech_by_energy(levels)
@@ -120,7 +128,7 @@ def speech_by_probability(probabilities: np.ndarray) -> np.ndarray:
     return _clean(_hysteresis(probabilities, PROBABLE, IMPROBABLE) * (512 / FEATURE_SAMPLE_RATE))
 
 
-def _at_16_khz(path: Path, start: float, end: float | None) -> Iterator[np.ndarray]:
+def waves_at_16_khz(path: Path, start: float, end: float | None) -> Iterator[np.ndarray]:
     """The waves [N] of a recording, block by block; joined, they are what resampling the whole would give."""
     stream = None
     for block, rate in wave_blocks(path, BLOCK_SECONDS, start, end):

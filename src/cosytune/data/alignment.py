@@ -19,10 +19,13 @@ from cosytune.text.normalise import normalise
 from cosytune.text.split import sentences
 
 __all__ = [
+    "MOST_STRETCHES",
+    "MOST_UNITS",
     "WIDE",
     "Alignment",
     "Anchor",
     "Evidence",
+    "Heard",
     "Unit",
     "align_units",
     "misfit",
@@ -34,13 +37,15 @@ MOST_UNITS, MOST_STRETCHES = 5, 8
 """Of one bead: so many commas without a pause, or pauses without a comma, may follow one another."""
 BAND = 120.0
 """Seconds by which the text may run ahead of or behind an even pace."""
-RATES = (0.75, 0.87, 1.0, 1.15, 1.33)
+RATES: tuple[float, ...] = (0.75, 0.87, 1.0, 1.15, 1.33)
 """Times the rate that the whole text and the whole recording suggest: either may hold more than the other."""
 
 SIGMA_FIXED, SIGMA_PER_SECOND = 0.15, 0.2
 """Seconds; how far a bead's length is from its text's: sigma^2 = fixed^2 + per_second^2 * seconds."""
 GAP, GAP_SECOND = 8.0, 0.5
 """Nats to begin leaving out text or speech where nothing tells of gaps, and for each second of it."""
+REACH = 20.0
+"""Nats below the whole, from which on a border is taken to be impossible in a pause."""
 NO_PAUSE = {"clause": 0.7, "sentence": 3.5}
 """Nats of a mark at which the reader does not pause."""
 
@@ -93,11 +98,38 @@ class Alignment:
             without speech.
         unread: for each unit the probability that nobody read it, [Q].
         untold: for each stretch of speech the probability that it is not in the text, [K].
+        reach: for each border of the text the first pause, and one after the last, that it may lie in at all.
     """
 
     anchors: list[Anchor]
     unread: np.ndarray
     untold: np.ndarray
+    reach: list[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Heard:
+    """How well the sound of some stretches goes with the letters of some units, in nats.
+
+    Attributes:
+        first: for each unit the first pause that it was tried from.
+        nats: for each unit float32 [pauses, MOST_UNITS, MOST_STRETCHES]: from each pause so many units over so many
+            stretches; minus infinity for what cannot be.
+        seconds: that a letter of the text takes.
+    """
+
+    first: Sequence[int]
+    nats: Sequence[np.ndarray]
+    seconds: float
+
+    def at(self, unit: int, units: int, stretches: int, low: int, high: int) -> np.ndarray:
+        """Nats of `units` units from `unit` on over `stretches` stretches from each pause from `low` to `high` on."""
+        found = np.full(high - low, -np.inf, np.float32)
+        first, nats = self.first[unit], self.nats[unit][:, units - 1, stretches - 1]
+        begin, end = max(low, first), min(high, first + len(nats))
+        if begin < end:
+            found[begin - low : end - low] = nats[begin - first : end - first]
+        return found
 
 
 def units_of_text(text: str, language: str) -> list[Unit]:
@@ -133,7 +165,11 @@ def misfit(text: float, sound: float) -> float:
 
 
 def align_units(
-    units: Sequence[Unit], speech: np.ndarray, evidence: Evidence | None = None, gap: float = GAP
+    units: Sequence[Unit],
+    speech: np.ndarray,
+    evidence: Evidence | None = None,
+    gap: float = GAP,
+    heard: Heard | None = None,
 ) -> Alignment:
     """Lay a text along a recording.
 
@@ -142,8 +178,13 @@ def align_units(
         speech: [K, 2], begin and end of each stretch of speech in seconds, in order; at least one.
         evidence: what a recogniser heard, if there is one.
         gap: nats against each place where text or speech is left out.
+        heard: how well sound and letters go together, if that is known.
     """
-    lattices = (_Lattice(units, speech, evidence, rate, gap) for rate in RATES)
+    rates = RATES
+    if heard is not None:
+        usual = (speech[:, 1] - speech[:, 0]).sum() / sum(unit.size for unit in units)
+        rates = (float(usual / heard.seconds),)
+    lattices = (_Lattice(units, speech, evidence, rate, gap, heard) for rate in rates)
     return max(lattices, key=lambda item: item.evidence).alignment()
 
 
@@ -166,11 +207,17 @@ class _Lattice:
     """All chains at one rate of speaking. Scores are natural logarithms of probabilities."""
 
     def __init__(
-        self, units: Sequence[Unit], speech: np.ndarray, evidence: Evidence | None, rate: float, gap: float
+        self,
+        units: Sequence[Unit],
+        speech: np.ndarray,
+        evidence: Evidence | None,
+        rate: float,
+        gap: float,
+        heard: Heard | None,
     ) -> None:
         lengths = speech[:, 1] - speech[:, 0]
         sizes = np.array([unit.size for unit in units])
-        self.gap = gap
+        self.gap, self.heard = gap, heard
         self.text = np.concatenate([[0.0], np.cumsum(sizes)]) * (lengths.sum() / sizes.sum() / rate)
         self.sound = np.concatenate([[0.0], np.cumsum(lengths)])
         pauses = np.concatenate([[2.0], speech[1:, 0] - speech[:-1, 1], [2.0]])
@@ -245,6 +292,9 @@ class _Lattice:
             score = _duration_score(text, self.sound[last] - self.sound[first])
             score -= self.inner[np.maximum(last - 1, first)] - self.inner[first] + unpaused
             score += self.borders[q] + self._at(self.borders, other, begin, end)
+            if self.heard is not None:
+                pauses = (begin, end) if step > 0 else (low, high)
+                score += self.heard.at(inside[0], inside[1] - inside[0], stretches, *pauses)
             total = np.logaddexp(total, score + self._at(rows, other, begin, end))
         return total
 
@@ -259,12 +309,16 @@ class _Lattice:
     def alignment(self) -> Alignment:
         """Nodes that more than half of the probability goes through; any two of them lie on one chain."""
         anchors: list[Anchor] = []
+        reach = []
         after = self._pass(forward=False)
         for q, (first, _) in enumerate(self.ranges):
-            probability = np.exp(np.minimum(0.0, self.before.all[q] + after.all[q] - self.evidence))
+            score = np.minimum(0.0, self.before.all[q] + after.all[q] - self.evidence)
+            possible = np.flatnonzero(score > -REACH)
+            reach.append((first + int(possible[0]), first + int(possible[-1]) + 1) if len(possible) else (first, first))
+            probability = np.exp(score)
             for place in np.flatnonzero(probability > 0.5):
                 anchors.append(Anchor(q, first + int(place), float(probability[place])))
-        return Alignment(anchors, self._unread_probability(after), self._untold_probability(after))
+        return Alignment(anchors, self._unread_probability(after), self._untold_probability(after), reach)
 
     def _unread_probability(self, after: _Scores) -> np.ndarray:
         """For each unit the share of the chains that leave it out."""

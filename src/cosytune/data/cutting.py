@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from cosytune.audio.files import wave_info
 from cosytune.audio.pauses import Activity, find_speech
 from cosytune.data.alignment import Anchor
 from cosytune.data.hearing import hear_recording
+from cosytune.data.letters import Sound, read_sound
 from cosytune.data.manifest import Utterance
 from cosytune.data.pieces import (
     CutSettings,
@@ -125,8 +127,13 @@ def _script(
         return script_of_subtitles(path, utterance.language or code, activity)
     if utterance.text is None:
         return None
-    hearing = None if transcribe is None else hear_recording(utterance, activity, transcribe)
-    return script_of_transcript(utterance.text, utterance.language, activity, settings.confidence, hearing)
+    start = utterance.start or 0.0
+
+    def sound() -> Sound:
+        return read_sound(Path(utterance.audio), start, start + activity.seconds, activity.speech)
+
+    hear = None if transcribe is None else partial(hear_recording, utterance, activity, transcribe)
+    return script_of_transcript(utterance.text, utterance.language, activity, settings.confidence, hear, sound)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from cosytune.files import hash_file, hash_json
 
 __all__ = ["Examined", "Examiner"]
 
-VERSION = 1
+VERSION = 2
 """Raised when the same entry would become something else."""
 
 

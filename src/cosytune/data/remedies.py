@@ -15,6 +15,7 @@ _REMEDIES = {
     "no certain place to cut": "give a larger --longest, or a recogniser with --transcribe",
     "text does not fit": "correct the transcript, or give a recogniser with --transcribe",
     "text and speech have gaps": "correct the transcript, or give a recogniser with --transcribe",
+    "text does not sound like": "correct the transcript",
     "text was not heard": "correct the transcript",
     "text without speech": "correct the transcript",
     "speech without text": "complete the transcript, or take it away and use --transcribe",

@@ -133,14 +133,18 @@ def conclude(
 
 
 def _collect(entries: Iterator[Utterance | LedgerLine]) -> tuple[list[ClipCheck], list[Utterance]]:
-    """What was refused at reading, as dropped clips, and the utterances, no two with one id."""
+    """What was refused at reading, as dropped clips, and the utterances, each with an id of its own."""
     refused: list[ClipCheck] = []
     utterances: list[Utterance] = []
+    taken: set[str] = set()
     for entry, _ in with_distinct_ids(entries):
         if isinstance(entry, LedgerLine):
             refused.append(_refused(entry.id, entry.audio, entry.reason))
         else:
-            utterances.append(entry)
+            # A recording in two formats; what the doctor says of it is a copy.
+            own = replace(entry, id=f"{entry.id}{Path(entry.audio).suffix}") if entry.id in taken else entry
+            taken.add(entry.id)
+            utterances.append(own)
     return refused, utterances
 
 

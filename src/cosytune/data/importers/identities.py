@@ -1,4 +1,4 @@
-"""Ids of which no two clips share one: a second clip that comes with an id is given one of its own."""
+"""Ids of which no two recordings share one: a second one that comes with an id is given one of its own."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ MANY = 8
 def with_distinct_ids(entries: Iterator[Entry]) -> Iterator[tuple[Entry, str]]:
     """Entries, each with what was changed about it: "", or "renamed: " and why.
 
-    The second clip of the id `a` becomes `a~2`. It is dropped instead where it is the same part of the same recording,
-    or differs from the first in its suffix only: that is one recording in two formats.
+    The second clip of the id `a` becomes `a~2`. It is dropped instead where it is the same part of the same recording.
+    Where it differs from the first in its suffix only, that is one recording in two formats: it keeps its id, so that
+    who decodes them takes the first that can be read.
 
     Args:
         entries: as a source yields them; memory does not grow with them.
@@ -37,8 +38,7 @@ def with_distinct_ids(entries: Iterator[Entry]) -> Iterator[tuple[Entry, str]]:
         if first == _part(entry):
             yield dropped(entry.id, entry.audio, f"duplicate id: {owner} has it already"), ""
         elif owner != entry.audio and _without_suffix(owner) == _without_suffix(entry.audio):
-            reason = f"duplicate id: {owner} has it already, taken for the same recording in another format"
-            yield dropped(entry.id, entry.audio, reason), ""
+            yield entry, ""
         else:
             number = free.get(entry.id, 2)
             while not taken.add(f"{entry.id}~{number}", _part(entry)):
