@@ -51,11 +51,11 @@ class Long:
     begins: list[float]
 
 
-def read_sentences(folder: Path, count: int, language: str) -> list[Sentence]:
+def read_sentences(folder: Path, count: int, language: str, seed: int) -> list[Sentence]:
     """Different sentences of a folder, chosen by a seed; English ones that cannot be aligned are left out."""
     rows = [row.split("|") for row in (folder / "metadata.csv").read_text(encoding="utf-8").splitlines()]
     by_text = {row[-1].strip(): row[0] for row in rows}
-    order = np.random.default_rng(0).permutation(len(by_text))
+    order = np.random.default_rng(seed).permutation(len(by_text))
     chosen: list[Sentence] = []
     for index in order:
         text, name = list(by_text.items())[index]
@@ -198,10 +198,10 @@ def transcript(long: Long, seed: int | None) -> str:
     return " ".join(texts)
 
 
-def measure(folder: Path, count: int, detector: Any, with_recogniser: bool) -> dict[str, dict[str, Any]]:
-    """Every way to cut one folder's recording."""
+def measure(folder: Path, count: int, detector: Any, with_recogniser: bool, seed: int) -> dict[str, dict[str, Any]]:
+    """Every way to cut one folder's recording; the seed chooses sentences, pauses, gaps and times of subtitles."""
     language = "de" if "kerstin" in folder.name else "en"
-    sentences = read_sentences(folder, count, language)
+    sentences = read_sentences(folder, count, language, seed)
     settings = CutSettings(detector=detector)
     hear = open_recogniser("pocketsphinx").transcribe if with_recogniser else None
     results: dict[str, dict[str, Any]] = {}
@@ -214,18 +214,20 @@ def measure(folder: Path, count: int, detector: Any, with_recogniser: bool) -> d
         clips = [entry for entry in cut if isinstance(entry, Utterance)]
         results[name] = {
             **judge(long, clips, language),
+            "seconds kept": round(sum(clip.seconds for clip in clips)),
+            "of": round(sum(entry.seconds for entry in cut)),
             "minutes": round(length(long) / 60, 1),
             "took, s": round(spent, 1),
         }
 
     with tempfile.TemporaryDirectory() as place:
         for name, pause in (("pauses of 0.6 s", 0.6), ("pauses of 0.3 s", 0.3)):
-            long = join(sentences, Path(place) / f"{pause}.wav", pause, 0.5, seed=1)
+            long = join(sentences, Path(place) / f"{pause}.wav", pause, 0.5, seed=seed + 1)
             run(f"transcript, {name}", long, transcript(long, None))
-            run(f"transcript with gaps, {name}", long, transcript(long, 2))
+            run(f"transcript with gaps, {name}", long, transcript(long, seed + 2))
             if hear is not None:
-                run(f"transcript with gaps and recogniser, {name}", long, transcript(long, 2), hear)
-            long.path.with_suffix(".srt").write_text(subtitles_of(long, 3), encoding="utf-8")
+                run(f"transcript with gaps and recogniser, {name}", long, transcript(long, seed + 2), hear)
+            long.path.with_suffix(".srt").write_text(subtitles_of(long, seed + 3), encoding="utf-8")
             run(f"subtitles, {name}", long, None)
     return results
 
@@ -241,12 +243,13 @@ def main() -> None:
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--sentences", type=int, default=150)
     parser.add_argument("--detector", choices=("energy", "silero"), nargs="+", default=["energy", "silero"])
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--recogniser", action="store_true", help="also let pocketsphinx help to place the transcript")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     results = {
         f"{folder.name}, {detector}": measure(
-            folder, arguments.sentences, detector, arguments.recogniser and "kerstin" not in folder.name
+            folder, arguments.sentences, detector, arguments.recogniser and "kerstin" not in folder.name, arguments.seed
         )
         for folder in arguments.folders
         for detector in arguments.detector

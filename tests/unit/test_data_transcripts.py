@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +15,7 @@ from cosytune.data.manifest import Utterance
 from cosytune.data.results import LedgerLine
 from cosytune.data.transcripts import Recogniser, open_recogniser, transcribe_clip
 from cosytune.errors import InputError, MissingPackageError
-from tests.unit.long_audio import murmur, write_recording
+from tests.unit.long_audio import write_recording
 
 
 @pytest.fixture
@@ -42,32 +41,6 @@ def test_only_what_has_no_text_is_transcribed_and_marked(tmp_path: Path, item: U
     reasons = [entry.reason for entry in rest[1:] if isinstance(entry, LedgerLine)]
     assert reasons[0] == "nothing recognised: pocketsphinx heard no word"
     assert reasons[1].startswith("unreadable: ") and "does not exist" in reasons[1]
-
-
-def test_pocketsphinx_hears_english_and_travels_to_workers(shared: Path) -> None:
-    recogniser = open_recogniser("pocketsphinx", "en-GB")
-    clip = sorted((shared / "speech" / "kathleen").rglob("*.flac"))[0]
-    utterance = Utterance("a", str(clip), None, "kathleen", "en")
-    heard = transcribe_clip(utterance, pickle.loads(pickle.dumps(recogniser)))  # noqa: S301
-    again = transcribe_clip(utterance, recogniser)
-    assert heard == again
-    assert isinstance(heard, Utterance) and heard.transcribed_by == "pocketsphinx"
-    assert len((heard.text or "").split()) > 3
-    assert recogniser.transcribe(np.zeros(16_000, np.float32)) == ""
-
-
-def test_openai_whisper_runs_a_local_file(tmp_path: Path) -> None:
-    pytest.importorskip("whisper")
-    import torch
-    from whisper.model import ModelDimensions, Whisper
-
-    torch.manual_seed(0)
-    sizes = ModelDimensions(80, 1500, 16, 2, 1, 51_865, 448, 16, 2, 1)
-    torch.save({"dims": vars(sizes), "model_state_dict": Whisper(sizes).state_dict()}, tmp_path / "tiny.pt")
-    recogniser = open_recogniser(str(tmp_path / "tiny.pt"), "en")
-    assert recogniser.name == "whisper:tiny.pt"
-    wave = murmur(16_000, 16_000).astype(np.float32)
-    assert recogniser.transcribe(wave) == recogniser.transcribe(wave)
 
 
 def test_faster_whisper_is_asked_for_local_files_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
