@@ -1,4 +1,4 @@
-"""The command line: quick help, one-sentence errors with their status, JSON for machines, documents that are true."""
+"""The command line: quick help, one-sentence errors with their status, JSON for machines."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import io
 import json
 import os
 import re
-import shlex
 import sqlite3
 import subprocess
 import sys
@@ -454,47 +453,6 @@ def test_bench_without_the_source_tree(run: Any, monkeypatch: pytest.MonkeyPatch
     missing = run("bench", "lm")
     assert missing.status == 6
     assert "the benchmarks are a part of the source tree" in missing.err
-
-
-# Documents
-
-
-def documented_commands() -> list[tuple[str, str]]:
-    documents = [ROOT / "README.md", *sorted(ROOT.glob("README.*.md")), *sorted((ROOT / "docs").glob("*.md"))]
-    found = []
-    for document in documents:
-        text = document.read_text(encoding="utf-8") if document.is_file() else ""
-        for block in re.findall(r"```(?:bash|sh|console)\n(.*?)```", text, flags=re.DOTALL):
-            joined = re.sub(r"\\\n\s*", " ", block)
-            found += [
-                (document.name, line.strip().removeprefix("$ "))
-                for line in joined.splitlines()
-                if line.strip().removeprefix("$ ").startswith("cosytune ")
-            ]
-    return found
-
-
-def test_documents_show_commands() -> None:
-    if not (ROOT / "README.md").is_file():
-        pytest.skip("there is no README.md beside these tests")
-    assert documented_commands()
-
-
-@pytest.mark.parametrize(("document", "line"), documented_commands())
-def test_documented_commands_exist(document: str, line: str) -> None:
-    words = shlex.split(line, comments=True)[1:]
-    words = words[: next((place for place, word in enumerate(words) if word in ("|", ">", "&&", ";")), len(words))]
-    if words and words[0] in ("--help", "--version"):
-        return
-    verb = " ".join(words[:2]) if words[0] == "data" and len(words) > 1 else words[0]
-    if verb == "VERB" or words[-1] == "--help":
-        return
-    assert verb in VERBS, f"{document}: there is no verb {verb!r}"
-    given = words[len(verb.split()) :]
-    try:
-        VERBS[verb].make_context(verb, [*given])
-    except main_module._CommandLineError as error:
-        pytest.fail(f"{document}: {line}: {error.format_message()}")
 
 
 def test_the_program_is_installed_under_its_name() -> None:
